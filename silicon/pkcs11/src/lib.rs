@@ -1,0 +1,1 @@
+//! libcasemate_pkcs11.so

@@ -1,0 +1,1 @@
+"""What silicon/python offers to Python: the engine for the firmware, the client for the API."""
