@@ -1,0 +1,58 @@
+"""`casemate`: the root of the command line. Groups load only when they are used.
+
+Exit codes: 0 done; 1 the operation failed; 2 the command line was wrong; a command that answers a
+question documents its own further codes in its `--help`.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+import casemate
+
+#: Command name -> (module under casemate.cli, one-line help). The module exports `<name>` with
+#: dashes turned into underscores.
+COMMANDS: dict[str, tuple[str, str]] = {}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is used, not before.
+
+    `casemate random` should not pay for the import of the attestation room.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, sorted."""
+        return sorted({*super().list_commands(ctx), *COMMANDS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command, or None if there is no such command."""
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module_name, _ = COMMANDS[cmd_name]
+        module = importlib.import_module(f"casemate.cli.{module_name}")
+        command = getattr(module, cmd_name.replace("-", "_"))
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table, without importing them."""
+        rows = [
+            (name, COMMANDS[name][1] if name in COMMANDS else command.get_short_help_str())
+            for name in self.list_commands(ctx)
+            if name in COMMANDS or (command := self.get_command(ctx, name)) is not None
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(casemate.__version__, prog_name="casemate")
+def main() -> None:
+    """Keys in a module beside the process, a root of trust, and keys gated by attestation."""
+
+
+if __name__ == "__main__":
+    main()
