@@ -34,7 +34,8 @@ class LazyGroup(click.Group):
         module_name, _ = COMMANDS[cmd_name]
         module = importlib.import_module(f"casemate.cli.{module_name}")
         command = getattr(module, cmd_name.replace("-", "_"))
-        assert isinstance(command, click.Command)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"casemate.cli.{module_name} exports no command named {cmd_name}")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
