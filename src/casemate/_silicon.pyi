@@ -1,1 +1,188 @@
-"""What silicon/python offers to Python: the engine for the firmware, the client for the API."""
+"""What silicon/python offers to Python: the engine for the firmware, the client for the API.
+
+No function returns a private or secret key in clear: blobs are masked, keys are handles.
+"""
+
+from enum import IntEnum
+from os import PathLike
+
+# --- the module's firmware -------------------------------------------------------------------
+
+class EngineState(IntEnum):
+    """States of the module, as FIPS 140-3 names them (DESIGN.md, section 4)."""
+
+    SELF_TEST = 0
+    ERROR = 1
+    OPERATIONAL = 2
+    ZEROIZED = 3
+
+class SelfTestResult:
+    """One self-test: its name, whether it passed, and how long it took in microseconds."""
+
+    name: str
+    passed: bool
+    micros: int
+
+class PartitionPolicy:
+    """What a partition may do; all are limits that the firmware sets and silicon enforces."""
+
+    def __init__(
+        self,
+        *,
+        pin_required: bool = False,
+        legacy_test: bool = False,
+        mechanisms: list[int] | None = None,
+        keys: int = 4096,
+        sessions: int = 1024,
+        connections: int = 256,
+        mapped_bytes: int = 1 << 30,
+        workers: int = 0,
+        weight: int = 100,
+    ) -> None: ...
+
+class Record:
+    """One persistent record: what the store writes. `blob` None: delete it.
+
+    `kind`: 1 object, 2 roles, 3 root (one a partition; authenticates the set of all others).
+    """
+
+    kind: int
+    id: int
+    generation: int
+    blob: bytes | None
+
+class Change:
+    """A control operation that waits for the firmware: decide, store, then complete or refuse."""
+
+    partition: bytes
+    operation: str
+    peer_uid: int
+    peer_pid: int
+    records: list[Record]
+
+    def complete(self) -> None:
+        """Make it visible and answer the client: the records are on disk."""
+
+    def refuse(self, reason: int) -> None:
+        """Answer the client with this CK_RV; nothing has changed."""
+
+class PartitionStatus:
+    """Counts and limits of a partition, at one moment."""
+
+    objects: int
+    token_objects: int
+    sessions: int
+    connections: int
+    mapped_bytes: int
+    operations: int
+    errors: int
+    state: int
+    pin_initialised: bool
+
+class Partition:
+    """A partition that silicon serves."""
+
+    id: bytes
+    name: str
+
+    def listen(self, path: str | PathLike[str]) -> None:
+        """Serve a Unix socket at this path (made mode 0666: the folder is the capability)."""
+
+    def suspend(self) -> None: ...
+    def resume(self) -> None: ...
+    def set_policy(self, policy: PartitionPolicy) -> None: ...
+    def status(self) -> PartitionStatus: ...
+    def destroy(self) -> None:
+        """End its connections, wipe its keys, close its socket."""
+
+class Engine:
+    """The silicon of one module: self-tests, sealing, partitions, the queue of changes."""
+
+    def __init__(self, *, require_locked: bool = False) -> None: ...
+    @property
+    def state(self) -> EngineState: ...
+    @property
+    def instance(self) -> int: ...
+    def memory_report(self) -> dict[str, str]:
+        """What protects key memory here: arena, lock, dump, core; for `doctor`."""
+
+    def self_test(self) -> list[SelfTestResult]: ...
+    def unseal_from_file(self, path: str | PathLike[str], *, create: bool) -> None:
+        """Take the sealing secret from a file (mode 0600, 48 bytes), made first if `create`."""
+
+    def new_partition_secret(self, partition: bytes) -> bytes:
+        """Make a partition's masking key; returns it masked under the sealing secret."""
+
+    def load_partition(
+        self,
+        partition: bytes,
+        name: str,
+        policy: PartitionPolicy,
+        secret: bytes,
+        records: list[tuple[int, int, int, bytes]],
+    ) -> Partition:
+        """Open a partition from its masked secret and its records (kind, id, generation, blob).
+
+        Raises ValueError, naming the record, where one is damaged, swapped, missing or older.
+        """
+
+    def next_changes(self, limit: int, timeout_ms: int) -> list[Change]:
+        """Wait for control operations; empty after the timeout or when the engine stops."""
+
+    def seal_root(self, partition: bytes, accepted: list[Change]) -> Record:
+        """Return the root record as it will be once these changes are stored."""
+
+    def zeroize(self) -> None: ...
+    def stop(self) -> None: ...
+
+# --- the client ------------------------------------------------------------------------------
+
+class Lost(ConnectionError):
+    """The connection to the module has ended."""
+
+class Ticket:
+    """A request that is on its way."""
+
+class Client:
+    """A connection to a partition: messages as silicon/transport/src/message.rs numbers them."""
+
+    def __init__(self, path: str | PathLike[str]) -> None: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def instance(self) -> int: ...
+    def call(
+        self,
+        operation: int,
+        *,
+        flags: int = 0,
+        session: int = 0,
+        object: int = 0,
+        mechanism: int = 0,
+        aux: int = 0,
+        parameters: bytes = b"",
+        first: bytes = b"",
+        second: bytes = b"",
+        data: bytes = b"",
+        capacity: int = 16384,
+    ) -> tuple[int, bytes, int, int]:
+        """Send one message and wait; returns (CK_RV, output, value0, value1). Raises Lost."""
+
+    def submit(
+        self,
+        operation: int,
+        *,
+        flags: int = 0,
+        session: int = 0,
+        object: int = 0,
+        mechanism: int = 0,
+        aux: int = 0,
+        parameters: bytes = b"",
+        first: bytes = b"",
+        second: bytes = b"",
+        data: bytes = b"",
+        capacity: int = 16384,
+    ) -> Ticket: ...
+    def wait(self, ticket: Ticket) -> tuple[int, bytes, int, int]: ...
+    def is_ready(self, ticket: Ticket) -> bool: ...
+    def close(self) -> None: ...

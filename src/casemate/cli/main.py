@@ -40,11 +40,7 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table, without importing them."""
-        rows = [
-            (name, COMMANDS[name][1] if name in COMMANDS else command.get_short_help_str())
-            for name in self.list_commands(ctx)
-            if name in COMMANDS or (command := self.get_command(ctx, name)) is not None
-        ]
+        rows = [(name, help_text) for name, (_, help_text) in sorted(COMMANDS.items())]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 

@@ -1,0 +1,506 @@
+//! A connection as a client uses it: many threads, one ring, no lock on the way of a message.
+//!
+//! A thread takes a free slot, writes its request in place, and waits for the answer there. Which
+//! slots are free is the client's own knowledge, in its own memory. A connection ends when the
+//! module goes away or the process forks: every later call then says `Lost`.
+
+use crate::handshake::{
+    BULK_MESSAGE_BYTES, BulkMessage, Hello, Refusal, WELCOME_BYTES, Welcome,
+    receive_with_descriptors, send_with_descriptors,
+};
+use crate::layout::{BULK_BYTES, BULK_REGIONS, RING_BYTES, SLOT_COUNT, SLOT_PAYLOAD, STATUS_BYTES};
+use crate::memory::SharedMemory;
+use crate::message::{RequestHeader, ResponseHeader, Sections};
+use crate::protocol;
+use crate::ring::{Ring, StatusPage};
+use crate::wait::{SpinBudget, futex_wait};
+use std::fs::File;
+use std::io::{self, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a client spins before it sleeps.
+const SPIN_LONGEST: Duration = Duration::from_micros(100);
+/// After this long a request that nobody took gets a further ring of the bell.
+const NUDGE_AFTER: Duration = Duration::from_micros(10);
+/// A sleeper looks this often whether the module still lives.
+const LIFE_CHECK: Duration = Duration::from_millis(100);
+/// How long the module may take over the handshake.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// The socket could not be reached, or broke.
+    Io(io::Error),
+    /// The module said no.
+    Refused(Refusal),
+    /// What answered does not speak this protocol.
+    Protocol(String),
+}
+
+impl std::fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "{error}"),
+            Self::Refused(Refusal::Version) => {
+                write!(
+                    f,
+                    "the module speaks another protocol version; use the library that came with it"
+                )
+            }
+            Self::Refused(Refusal::Quota) => {
+                write!(f, "the partition has all the connections its quota allows")
+            }
+            Self::Refused(Refusal::Suspended) => write!(f, "the partition is suspended"),
+            Self::Refused(refusal) => write!(f, "the module refused the connection ({refusal:?})"),
+            Self::Protocol(what) => write!(f, "not a Casemate module: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The connection has ended: the module is gone, or this process is a fork of its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost;
+
+/// A request before it has a slot. Lengths and sequence number in the header are filled in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request<'a> {
+    /// Operation, flags, session, object, mechanism, aux, capacity.
+    pub header: RequestHeader,
+    /// Mechanism parameters, as `docs/transport.md` writes them.
+    pub parameters: &'a [u8],
+    /// As the operation says.
+    pub first: &'a [u8],
+    /// As the operation says.
+    pub second: &'a [u8],
+    /// The data.
+    pub data: &'a [u8],
+}
+
+/// A request that no message can carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubmitError {
+    /// The connection has ended.
+    Lost,
+    /// Parameters or templates do not fit a slot, or the data not a bulk region.
+    TooLarge,
+    /// The module grants no further bulk region.
+    NoBulk,
+}
+
+impl From<Lost> for SubmitError {
+    fn from(_: Lost) -> Self {
+        Self::Lost
+    }
+}
+
+/// A request that is on its way. Wait for it: the slot is free again only then.
+#[derive(Debug)]
+pub struct Ticket {
+    slot: u32,
+    sequence: u32,
+    /// Bulk region, where the data did not fit.
+    bulk: Option<usize>,
+    sections: Sections,
+}
+
+/// What a thread learnt about waiting; keep one per thread or per session.
+pub type Patience = SpinBudget;
+
+#[derive(Debug)]
+struct Bulk {
+    regions: Vec<SharedMemory>,
+    free: Vec<usize>,
+}
+
+/// A connection to one partition.
+#[derive(Debug)]
+pub struct Connection {
+    socket: UnixStream,
+    bell: File,
+    ring: ManuallyDrop<Ring>,
+    status: ManuallyDrop<StatusPage>,
+    /// One bit a slot.
+    free: AtomicU64,
+    freed: Condvar,
+    freed_lock: Mutex<()>,
+    sequences: [AtomicU32; SLOT_COUNT],
+    bulk: Mutex<Bulk>,
+    lost: AtomicBool,
+    welcome: Welcome,
+    process: u32,
+}
+
+impl Connection {
+    /// Connects to the socket at `path`.
+    pub fn open(path: &Path) -> Result<Self, ConnectError> {
+        Self::over(UnixStream::connect(path)?)
+    }
+
+    /// Shakes hands over a connected socket.
+    pub fn over(socket: UnixStream) -> Result<Self, ConnectError> {
+        socket.set_read_timeout(Some(HANDSHAKE_LIMIT))?;
+        socket.set_write_timeout(Some(HANDSHAKE_LIMIT))?;
+        send_with_descriptors(&socket, &Hello::default().encode(), &[])?;
+        let (bytes, fds) = receive_with_descriptors::<WELCOME_BYTES>(&socket, 3)?;
+        let welcome =
+            Welcome::decode(&bytes).map_err(|error| ConnectError::Protocol(error.to_string()))?;
+        if welcome.refusal != Refusal::None {
+            return Err(ConnectError::Refused(welcome.refusal));
+        }
+        let [ring, status, bell] = <[_; 3]>::try_from(fds).map_err(|fds| {
+            ConnectError::Protocol(format!("{} descriptors instead of 3", fds.len()))
+        })?;
+        let ring = Ring::new(SharedMemory::open(ring.as_fd(), RING_BYTES, true)?)
+            .ok_or_else(|| ConnectError::Protocol("ring of a wrong size".into()))?;
+        let status = StatusPage::new(SharedMemory::open(status.as_fd(), STATUS_BYTES, false)?)
+            .ok_or_else(|| ConnectError::Protocol("status page of a wrong size".into()))?;
+        Ok(Self {
+            socket,
+            bell: File::from(bell),
+            ring: ManuallyDrop::new(ring),
+            status: ManuallyDrop::new(status),
+            free: AtomicU64::new(u64::MAX),
+            freed: Condvar::new(),
+            freed_lock: Mutex::new(()),
+            sequences: std::array::from_fn(|_| AtomicU32::new(0)),
+            bulk: Mutex::new(Bulk {
+                regions: Vec::new(),
+                free: Vec::new(),
+            }),
+            lost: AtomicBool::new(false),
+            welcome,
+            process: std::process::id(),
+        })
+    }
+
+    /// What a new thread may spend on spinning.
+    pub fn patience() -> Patience {
+        SpinBudget::new(SPIN_LONGEST)
+    }
+
+    /// The partition's name and the module's instance.
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// The partition's status page.
+    pub fn status(&self) -> &StatusPage {
+        &self.status
+    }
+
+    /// Whether the connection has ended, as far as is known without asking.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Asks the socket whether the module still lives.
+    pub fn check(&self) -> Result<(), Lost> {
+        let mut byte = 0u8;
+        // SAFETY: one byte of room; peeking takes nothing away.
+        let count = unsafe {
+            libc::recv(
+                self.socket.as_raw_fd(),
+                (&raw mut byte).cast(),
+                1,
+                libc::MSG_PEEK | libc::MSG_DONTWAIT,
+            )
+        };
+        let gone = count == 0
+            || (count < 0
+                && !matches!(
+                    io::Error::last_os_error().kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ));
+        if gone {
+            self.lost.store(true, Ordering::Release);
+        }
+        if self.is_lost() { Err(Lost) } else { Ok(()) }
+    }
+
+    fn take_slot(&self) -> Result<u32, Lost> {
+        loop {
+            let free = self.free.load(Ordering::Relaxed);
+            if free == 0 {
+                self.check()?;
+                let guard = self
+                    .freed_lock
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                if self.free.load(Ordering::SeqCst) == 0 {
+                    let _ = self.freed.wait_timeout(guard, Duration::from_millis(1));
+                }
+                continue;
+            }
+            let slot = free.trailing_zeros();
+            if self
+                .free
+                .compare_exchange_weak(
+                    free,
+                    free & !(1 << slot),
+                    Ordering::Acquire,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+            {
+                return Ok(slot);
+            }
+        }
+    }
+
+    fn release_slot(&self, slot: u32) {
+        if self.free.fetch_or(1 << slot, Ordering::Release) == 0 {
+            self.freed.notify_all();
+        }
+    }
+
+    fn take_bulk(&self) -> Result<usize, SubmitError> {
+        let mut bulk = self.bulk.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = bulk.free.pop() {
+            return Ok(index);
+        }
+        if bulk.regions.len() >= BULK_REGIONS {
+            return Err(SubmitError::NoBulk);
+        }
+        let answer = send_with_descriptors(&self.socket, &BulkMessage { index: 0 }.encode(), &[])
+            .and_then(|()| receive_with_descriptors::<BULK_MESSAGE_BYTES>(&self.socket, 1));
+        let Ok((bytes, fds)) = answer else {
+            self.lost.store(true, Ordering::Release);
+            return Err(SubmitError::Lost);
+        };
+        let index = BulkMessage::decode(&bytes).map_or(0, |message| usize::from(message.index));
+        let memory = fds
+            .first()
+            .and_then(|fd| SharedMemory::open(fd.as_fd(), BULK_BYTES, true).ok());
+        match memory {
+            Some(memory) if index == bulk.regions.len() + 1 => {
+                bulk.regions.push(memory);
+                Ok(index - 1)
+            }
+            _ => Err(SubmitError::NoBulk),
+        }
+    }
+
+    fn bulk_base(&self, index: usize) -> *mut u8 {
+        let bulk = self.bulk.lock().unwrap_or_else(PoisonError::into_inner);
+        bulk.regions
+            .get(index)
+            .map_or(std::ptr::null_mut(), SharedMemory::base)
+    }
+
+    fn release_bulk(&self, index: usize) {
+        self.bulk
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .free
+            .push(index);
+    }
+
+    /// Writes a request into a free slot and publishes it.
+    pub fn submit(&self, request: &Request<'_>) -> Result<Ticket, SubmitError> {
+        if self.is_lost() {
+            return Err(SubmitError::Lost);
+        }
+        let mut header = request.header;
+        let short = |bytes: &[u8]| u16::try_from(bytes.len()).map_err(|_| SubmitError::TooLarge);
+        header.parameters = short(request.parameters)?;
+        header.first = short(request.first)?;
+        header.second = short(request.second)?;
+        header.data = u32::try_from(request.data.len()).map_err(|_| SubmitError::TooLarge)?;
+        header.region = 0;
+        let wanted = request.data.len().max(header.capacity as usize);
+        let fits = header.sections(None).is_some_and(|s| wanted <= s.room);
+        let (sections, bulk) = if fits {
+            (header.sections(None), None)
+        } else {
+            if header.sections(Some(BULK_BYTES)).is_none() {
+                return Err(SubmitError::TooLarge);
+            }
+            let index = self.take_bulk()?;
+            header.region = u16::try_from(index + 1).unwrap_or(0);
+            (header.sections(Some(BULK_BYTES)), Some(index))
+        };
+        let Some(sections) = sections else {
+            return Err(SubmitError::TooLarge);
+        };
+        let slot = match self.take_slot() {
+            Ok(slot) => slot,
+            Err(lost) => {
+                bulk.into_iter().for_each(|index| self.release_bulk(index));
+                return Err(lost.into());
+            }
+        };
+        let sequence = self
+            .sequences
+            .get(slot as usize)
+            .map_or(1, |s| s.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
+        header.sequence = sequence;
+        let payload = self.ring.payload(slot);
+        let data = match bulk {
+            None => payload.wrapping_add(sections.data.offset),
+            Some(index) => self.bulk_base(index),
+        };
+        // SAFETY: `sections` keeps every piece inside the payload (SLOT_PAYLOAD bytes) or the bulk
+        // region; the sources are private memory. The slot is ours until the answer.
+        unsafe {
+            copy(request.parameters, payload.add(sections.parameters.offset));
+            copy(request.first, payload.add(sections.first.offset));
+            copy(request.second, payload.add(sections.second.offset));
+            copy(request.data, data);
+        }
+        self.ring.write_request(slot, &header);
+        if protocol::submit(self.ring.pending(), self.status.awake(), slot) {
+            self.ring_bell();
+        }
+        Ok(Ticket {
+            slot,
+            sequence,
+            bulk,
+            sections,
+        })
+    }
+
+    fn ring_bell(&self) {
+        // A full eventfd counter would mean a bell that rings already.
+        let _ = (&self.bell).write(&1u64.to_ne_bytes());
+    }
+
+    /// Whether the answer is there.
+    pub fn is_ready(&self, ticket: &Ticket) -> bool {
+        protocol::is_answered(self.ring.answered(ticket.slot), ticket.sequence) || self.is_lost()
+    }
+
+    /// Waits for the answer and hands its header and output to `read`; at most
+    /// `layout::MESSAGE_MAX` and some bytes. With an error result the output is empty.
+    pub fn wait<T>(
+        &self,
+        ticket: Ticket,
+        patience: &mut Patience,
+        read: impl FnOnce(ResponseHeader, &[u8]) -> T,
+    ) -> Result<T, Lost> {
+        if self.wait_answer(&ticket, patience).is_err() {
+            // The slot stays taken: a module that only stalled must not write into a new request.
+            return Err(Lost);
+        }
+        let response = self.ring.read_response(ticket.slot);
+        let wanted = usize::try_from(response.output).unwrap_or(usize::MAX);
+        let length = if response.result == 0 {
+            wanted.min(ticket.sections.room)
+        } else {
+            0
+        };
+        let base = match ticket.bulk {
+            None => self
+                .ring
+                .payload(ticket.slot)
+                .wrapping_add(ticket.sections.data.offset),
+            Some(index) => self.bulk_base(index),
+        };
+        // SAFETY: `length` bytes from `base` are mapped (`room`). The module has answered and does
+        // not write the slot again before the next request, and the client trusts its module.
+        let output = unsafe { std::slice::from_raw_parts(base.cast_const(), length) };
+        let value = read(response, output);
+        ticket
+            .bulk
+            .into_iter()
+            .for_each(|index| self.release_bulk(index));
+        self.release_slot(ticket.slot);
+        Ok(value)
+    }
+
+    fn wait_answer(&self, ticket: &Ticket, patience: &mut Patience) -> Result<(), Lost> {
+        let answered = self.ring.answered(ticket.slot);
+        let ready = || protocol::is_answered(answered, ticket.sequence);
+        let begin = Instant::now();
+        let mut nudged = false;
+        let spun = patience.spin(|| {
+            if ready() {
+                return true;
+            }
+            if !nudged
+                && protocol::is_pending(self.ring.pending(), ticket.slot)
+                && begin.elapsed() > NUDGE_AFTER
+            {
+                nudged = true;
+                self.ring_bell();
+            }
+            false
+        });
+        if spun {
+            return Ok(());
+        }
+        if protocol::is_pending(self.ring.pending(), ticket.slot) {
+            self.ring_bell();
+        }
+        let slept = Instant::now();
+        let waiting = self.ring.waiting(ticket.slot);
+        while protocol::prepare_sleep(answered, waiting, ticket.sequence) {
+            futex_wait(answered, ticket.sequence.wrapping_sub(1), LIFE_CHECK);
+            if !ready() {
+                self.check()?;
+            }
+        }
+        protocol::end_sleep(waiting);
+        patience.slept(slept.elapsed());
+        Ok(())
+    }
+
+    /// Submits, waits, and hands the answer to `read`.
+    pub fn call<T>(
+        &self,
+        request: &Request<'_>,
+        patience: &mut Patience,
+        read: impl FnOnce(ResponseHeader, &[u8]) -> T,
+    ) -> Result<T, SubmitError> {
+        let ticket = self.submit(request)?;
+        Ok(self.wait(ticket, patience, read)?)
+    }
+
+    /// Bytes of data that fit a request without a bulk region, with this much in the other sections.
+    pub fn slot_room(parameters: usize, first: usize, second: usize) -> usize {
+        let padded = |n: usize| n.next_multiple_of(crate::layout::SECTION_ALIGN);
+        SLOT_PAYLOAD.saturating_sub(padded(parameters) + padded(first) + padded(second))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // In a forked child the mappings are not there (MADV_DONTFORK): unmapping their addresses
+        // could hit something else. The descriptors are the child's own copies and close normally.
+        if std::process::id() == self.process {
+            // SAFETY: dropped once, here.
+            unsafe {
+                ManuallyDrop::drop(&mut self.ring);
+                ManuallyDrop::drop(&mut self.status);
+            }
+        } else {
+            let mut bulk = self.bulk.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut bulk.regions)
+                .into_iter()
+                .for_each(std::mem::forget);
+        }
+    }
+}
+
+/// # Safety
+/// `target` must have room for all of `source`, and not overlap it.
+unsafe fn copy(source: &[u8], target: *mut u8) {
+    if !source.is_empty() {
+        // SAFETY: by this function's contract.
+        unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), target, source.len()) };
+    }
+}
