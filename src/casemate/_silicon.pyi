@@ -137,7 +137,7 @@ class Engine:
 
 # --- the client ------------------------------------------------------------------------------
 
-class Lost(ConnectionError):
+class LostError(ConnectionError):
     """The connection to the module has ended."""
 
 class Ticket:
@@ -166,7 +166,7 @@ class Client:
         data: bytes = b"",
         capacity: int = 16384,
     ) -> tuple[int, bytes, int, int]:
-        """Send one message and wait; returns (CK_RV, output, value0, value1). Raises Lost."""
+        """Send one message and wait; returns (CK_RV, output, value0, value1). Raises LostError."""
 
     def submit(
         self,
