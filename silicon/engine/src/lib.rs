@@ -1,1 +1,17 @@
-//! Room of the silicon: engine.
+//! The vault: keys, mechanisms, partitions and the queues that serve them.
+//!
+//! Rust and not Python: key bytes exist only here, wiped and in locked memory, and every operation
+//! of every client runs here from queue to answer without an interpreter.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::undocumented_unsafe_blocks
+    )
+)]
+
+pub mod lc;
