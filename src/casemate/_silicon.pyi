@@ -186,3 +186,81 @@ class Client:
     def wait(self, ticket: Ticket) -> tuple[int, bytes, int, int]: ...
     def is_ready(self, ticket: Ticket) -> bool: ...
     def close(self) -> None: ...
+
+# --- the root of trust's vault (root_of_trust.rs); hashes are named by their bits --------------
+
+class RootOfTrustVault:
+    """Slots for a device's secrets; they are wiped when it goes. Slots are numbers.
+
+    Every method raises ValueError for an empty slot, the wrong kind of slot or a wrong size.
+    """
+
+    @staticmethod
+    def create_anchor(path: str | PathLike[str]) -> None:
+        """Make an anchor file with fresh device secrets, mode 0600. Raises OSError."""
+
+    @staticmethod
+    def open(anchor: str | PathLike[str]) -> RootOfTrustVault:
+        """Open an anchor file. Raises OSError, PermissionError, or ValueError if damaged."""
+
+    def deobfuscate(self, value: bytes, debug_locked: bool) -> int:
+        """Decrypt a fuse value into a slot; with debug open the key is all ones."""
+
+    def kdf(self, bits: int, key: int, label: bytes, context: bytes | None = None) -> int:
+        """One block of the KDF into a new slot."""
+
+    def kdf_chain(self, bits: int, key: int, label: bytes, times: int) -> int:
+        """The KDF `times` times over (at most 4096) into a new slot."""
+
+    def hmac(self, bits: int, key: int, data: bytes) -> int:
+        """A plain HMAC of public data into a new slot."""
+
+    def hmac_slot(self, bits: int, key: int, data: int) -> int:
+        """A plain HMAC of another slot's secret into a new slot."""
+
+    def ecc_key(self, seed: int) -> int:
+        """A P-384 key from a seed slot."""
+
+    def mldsa_key(self, seed: int) -> int:
+        """An ML-DSA-87 key from a seed slot."""
+
+    def public_key(self, key: int) -> bytes:
+        """97 bytes (04, X, Y) or 2592."""
+
+    def ecc_sign_digest(self, key: int, digest: bytes) -> bytes:
+        """A deterministic ECDSA signature (r, s: 96 bytes) over a SHA-384 digest."""
+
+    def mldsa_sign(self, key: int, message: bytes) -> bytes:
+        """A deterministic ML-DSA-87 signature (4627 bytes), empty context."""
+
+    def mldsa_sign_mu(self, key: int, mu: bytes) -> bytes:
+        """The same over an external mu (64 bytes)."""
+
+    def csr_mac(self, envelope: bytes) -> bytes:
+        """HMAC-SHA512 (64 bytes) of the CSR envelope under the device's key."""
+
+    def to_descriptor(self, key: int) -> int:
+        """A sealed memory file that holds the slot's secret, for another process to read."""
+
+    def erase(self, key: int) -> None:
+        """Wipe a slot."""
+
+    def used(self) -> int:
+        """How many slots are in use."""
+
+def mldsa87_public_key(seed: bytes) -> bytes:
+    """The public key (2592 bytes) of a seed (32 bytes)."""
+
+def mldsa87_sign(seed: bytes, message: bytes, context: bytes | None = None) -> bytes:
+    """A deterministic signature (4627 bytes) from a seed (32 bytes)."""
+
+def mldsa87_sign_mu(seed: bytes, mu: bytes) -> bytes:
+    """A deterministic signature over an external mu (64 bytes)."""
+
+def mldsa87_verify(
+    public_key: bytes, message: bytes, signature: bytes, context: bytes | None = None
+) -> bool:
+    """Whether the signature is good; wrong sizes are not."""
+
+def mldsa87_verify_mu(public_key: bytes, mu: bytes, signature: bytes) -> bool:
+    """Whether the signature over an external mu (64 bytes) is good."""

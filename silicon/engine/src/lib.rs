@@ -15,3 +15,4 @@
 )]
 
 pub mod lc;
+pub mod root_of_trust;

@@ -4,5 +4,13 @@
 
 use pyo3::prelude::*;
 
+mod root_of_trust;
+
 #[pymodule]
-mod _silicon {}
+mod _silicon {
+    #[pymodule_export]
+    use super::root_of_trust::{
+        RootOfTrustVault, mldsa87_public_key, mldsa87_sign, mldsa87_sign_mu, mldsa87_verify,
+        mldsa87_verify_mu,
+    };
+}
