@@ -130,8 +130,10 @@ struct Bulk {
 /// A connection to one partition.
 #[derive(Debug)]
 pub struct Connection {
-    socket: UnixStream,
-    bell: File,
+    socket: ManuallyDrop<UnixStream>,
+    bell: ManuallyDrop<File>,
+    /// Device and inode of the socket: tells whether the descriptor is still ours.
+    identity: Option<(u64, u64)>,
     ring: ManuallyDrop<Ring>,
     status: ManuallyDrop<StatusPage>,
     /// One bit a slot.
@@ -139,7 +141,7 @@ pub struct Connection {
     freed: Condvar,
     freed_lock: Mutex<()>,
     sequences: [AtomicU32; SLOT_COUNT],
-    bulk: Mutex<Bulk>,
+    bulk: ManuallyDrop<Mutex<Bulk>>,
     lost: AtomicBool,
     welcome: Welcome,
     process: u32,
@@ -170,18 +172,19 @@ impl Connection {
         let status = StatusPage::new(SharedMemory::open(status.as_fd(), STATUS_BYTES, false)?)
             .ok_or_else(|| ConnectError::Protocol("status page of a wrong size".into()))?;
         Ok(Self {
-            socket,
-            bell: File::from(bell),
+            identity: identity(socket.as_raw_fd()),
+            socket: ManuallyDrop::new(socket),
+            bell: ManuallyDrop::new(File::from(bell)),
             ring: ManuallyDrop::new(ring),
             status: ManuallyDrop::new(status),
             free: AtomicU64::new(u64::MAX),
             freed: Condvar::new(),
             freed_lock: Mutex::new(()),
             sequences: std::array::from_fn(|_| AtomicU32::new(0)),
-            bulk: Mutex::new(Bulk {
+            bulk: ManuallyDrop::new(Mutex::new(Bulk {
                 regions: Vec::new(),
                 free: Vec::new(),
-            }),
+            })),
             lost: AtomicBool::new(false),
             welcome,
             process: std::process::id(),
@@ -376,7 +379,8 @@ impl Connection {
 
     fn ring_bell(&self) {
         // A full eventfd counter would mean a bell that rings already.
-        let _ = (&self.bell).write(&1u64.to_ne_bytes());
+        let mut bell: &File = &self.bell;
+        let _ = bell.write(&1u64.to_ne_bytes());
     }
 
     /// Whether the answer is there.
@@ -477,21 +481,49 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// In a forked child: the connection is lost, and the child's copies of its descriptors are
+    /// closed, so that the connection ends with its owner. Descriptors that the child has closed
+    /// itself, and perhaps opened anew for something else, stay as they are.
+    pub fn abandon(&self) {
+        self.lost.store(true, Ordering::Release);
+        let socket = self.socket.as_raw_fd();
+        if std::process::id() != self.process
+            && self.identity.is_some()
+            && identity(socket) == self.identity
+        {
+            // SAFETY: the descriptors are those of this connection, and the drop of a connection in
+            // a forked child does not touch them again.
+            unsafe {
+                libc::close(socket);
+                libc::close(self.bell.as_raw_fd());
+            }
+        }
+    }
+}
+
+/// Device and inode behind a descriptor.
+fn identity(descriptor: std::os::fd::RawFd) -> Option<(u64, u64)> {
+    // SAFETY: all-zero is a valid output argument.
+    let mut status: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure lives during the call.
+    (unsafe { libc::fstat(descriptor, &mut status) } == 0).then_some((status.st_dev, status.st_ino))
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
-        // In a forked child the mappings are not there (MADV_DONTFORK): unmapping their addresses
-        // could hit something else. The descriptors are the child's own copies and close normally.
+        // In a forked child nothing is touched: the mappings are not there (MADV_DONTFORK), their
+        // addresses may be something else by now, another thread of the parent may have held the
+        // lock at the moment of the fork, and `abandon` has closed the descriptors.
         if std::process::id() == self.process {
             // SAFETY: dropped once, here.
             unsafe {
                 ManuallyDrop::drop(&mut self.ring);
                 ManuallyDrop::drop(&mut self.status);
+                ManuallyDrop::drop(&mut self.bulk);
+                ManuallyDrop::drop(&mut self.bell);
+                ManuallyDrop::drop(&mut self.socket);
             }
-        } else {
-            let mut bulk = self.bulk.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut bulk.regions)
-                .into_iter()
-                .for_each(std::mem::forget);
         }
     }
 }

@@ -7,6 +7,9 @@
 //!
 //! - `layout`: where everything stands in the shared memory, and the slot protocol's words.
 //! - `message`: operations, request and response headers, bodies.
+//! - `parameters`: mechanism parameters on the wire.
+//! - `attributes`: queries for attributes and their answers.
+//! - `info`: what a partition says about itself.
 //! - `handshake`: the messages of the socket.
 //! - `memory`: sealed shared memory, made by the module and mapped by the client.
 //! - `protocol`: the words both sides share: who may write what, and when.
@@ -25,12 +28,15 @@
     )
 )]
 
+pub mod attributes;
 #[cfg(not(loom))]
 pub mod client;
 pub mod handshake;
+pub mod info;
 pub mod layout;
 pub mod memory;
 pub mod message;
+pub mod parameters;
 pub mod protocol;
 pub mod ring;
 pub mod wait;

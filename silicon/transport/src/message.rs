@@ -42,7 +42,7 @@ operations! {
     Noop = 0,
     /// Output: `PartitionInfo`.
     PartitionInfo = 1,
-    /// value0 = flags (1 = read-write). Answer value0 = session.
+    /// aux = flags (1 = read-write, 2 = asynchronous). Answer value0 = session.
     OpenSession = 2,
     /// Ends `session` and its objects.
     CloseSession = 3,
@@ -76,7 +76,7 @@ operations! {
     GetAttributes = 17,
     /// object, data = template.
     SetAttributes = 18,
-    /// object = cursor (0 to begin), data = template. Output: u64 handles; value0 = next cursor or 0.
+    /// object = cursor (0 to begin), aux = most handles, data = template. Output: u64 handles; value0 = next cursor or 0.
     FindObjects = 19,
     /// mechanism, data = template. Answer value0 = handle.
     GenerateKey = 20,
@@ -118,9 +118,9 @@ operations! {
     StreamCancel = 43,
     /// Digests the value of secret key `object`.
     StreamDigestKey = 44,
-    /// Output: the saved state of the session's digest, encrypted.
+    /// aux = `Usage`. Output: the saved state of that operation, encrypted.
     SaveState = 45,
-    /// data = saved state.
+    /// aux = `Usage`, data = saved state.
     RestoreState = 46,
     /// aux = number of bytes.
     Random = 50,
