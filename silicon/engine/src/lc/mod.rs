@@ -6,8 +6,13 @@
 //! Functions that may run directly on memory that a client can change while they run take `Input`
 //! and `Output`; all others take slices of private memory (DESIGN.md, section 6).
 
+pub mod ec;
 pub mod error;
+pub mod gcm;
+pub mod hmac;
+pub mod kdf;
 pub mod memory;
+pub mod random;
 pub mod secret;
 
 pub use error::Error;

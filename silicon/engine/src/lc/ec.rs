@@ -1,0 +1,361 @@
+//! Elliptic curves of FIPS 186-5 and SP 800-186: P-256, P-384, P-521; ECDSA and ECDH.
+
+use super::{Error, Secret};
+use aws_lc_sys::{
+    BN_bin2bn, BN_bn2bin_padded, BN_clear_free, BN_free, EC_GROUP, EC_KEY, EC_KEY_check_fips,
+    EC_KEY_free, EC_KEY_generate_key_fips, EC_KEY_get0_group, EC_KEY_get0_private_key,
+    EC_KEY_get0_public_key, EC_KEY_new, EC_KEY_set_group, EC_KEY_set_private_key,
+    EC_KEY_set_public_key, EC_POINT_free, EC_POINT_mul, EC_POINT_new, EC_POINT_oct2point,
+    EC_POINT_point2oct, EC_group_p256, EC_group_p384, EC_group_p521, ECDH_compute_key,
+    ECDSA_SIG_free, ECDSA_SIG_get0_r, ECDSA_SIG_get0_s, ECDSA_SIG_new, ECDSA_SIG_set0,
+    ECDSA_do_sign, ECDSA_do_verify, ERR_clear_error, point_conversion_form_t,
+};
+
+/// A curve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Curve {
+    /// secp256r1.
+    P256,
+    /// secp384r1.
+    P384,
+    /// secp521r1.
+    P521,
+}
+
+impl Curve {
+    /// All of them.
+    pub const ALL: [Curve; 3] = [Curve::P256, Curve::P384, Curve::P521];
+
+    /// Bytes of a coordinate or scalar.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::P256 => 32,
+            Self::P384 => 48,
+            Self::P521 => 66,
+        }
+    }
+
+    /// Bits of the field.
+    pub const fn bits(self) -> usize {
+        match self {
+            Self::P256 => 256,
+            Self::P384 => 384,
+            Self::P521 => 521,
+        }
+    }
+
+    /// The named-curve OID, DER-encoded: CKA_EC_PARAMS.
+    pub const fn oid(self) -> &'static [u8] {
+        match self {
+            Self::P256 => &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07],
+            Self::P384 => &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22],
+            Self::P521 => &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23],
+        }
+    }
+
+    fn group(self) -> *const EC_GROUP {
+        // SAFETY: these return static groups.
+        unsafe {
+            match self {
+                Self::P256 => EC_group_p256(),
+                Self::P384 => EC_group_p384(),
+                Self::P521 => EC_group_p521(),
+            }
+        }
+    }
+}
+
+/// An owned EC_KEY, with or without its private part.
+#[derive(Debug)]
+struct Handle(*mut EC_KEY);
+
+// SAFETY: owned, and not changed after its making.
+unsafe impl Send for Handle {}
+// SAFETY: AWS-LC documents EC_KEY as safe for concurrent const use.
+unsafe impl Sync for Handle {}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: owned, freed once; AWS-LC wipes the scalar.
+        unsafe { EC_KEY_free(self.0) };
+    }
+}
+
+fn failed<T>(error: Error) -> Result<T, Error> {
+    // SAFETY: clears this thread's error queue.
+    unsafe { ERR_clear_error() };
+    Err(error)
+}
+
+impl Handle {
+    fn new(curve: Curve) -> Result<Self, Error> {
+        // SAFETY: a new key, owned by the handle; the group is static.
+        unsafe {
+            let key = Handle(EC_KEY_new());
+            if key.0.is_null() || EC_KEY_set_group(key.0, curve.group()) != 1 {
+                return failed(Error::Internal);
+            }
+            Ok(key)
+        }
+    }
+
+    fn set_point(&self, curve: Curve, encoded: &[u8]) -> Result<(), Error> {
+        // SAFETY: the point is new, owned here and freed; oct2point refuses what is not on the curve.
+        unsafe {
+            let point = EC_POINT_new(curve.group());
+            let fine = !point.is_null()
+                && encoded.len() > 1
+                && EC_POINT_oct2point(
+                    curve.group(),
+                    point,
+                    encoded.as_ptr(),
+                    encoded.len(),
+                    std::ptr::null_mut(),
+                ) == 1
+                && EC_KEY_set_public_key(self.0, point) == 1;
+            EC_POINT_free(point);
+            if fine { Ok(()) } else { failed(Error::Key) }
+        }
+    }
+
+    fn point(&self) -> Result<Vec<u8>, Error> {
+        // SAFETY: reads the key; the buffer has room for the longest uncompressed point.
+        unsafe {
+            let mut out = vec![0u8; 1 + 2 * 66];
+            let length = EC_POINT_point2oct(
+                EC_KEY_get0_group(self.0),
+                EC_KEY_get0_public_key(self.0),
+                point_conversion_form_t::POINT_CONVERSION_UNCOMPRESSED,
+                out.as_mut_ptr(),
+                out.len(),
+                std::ptr::null_mut(),
+            );
+            if length == 0 {
+                return failed(Error::Internal);
+            }
+            out.truncate(length);
+            Ok(out)
+        }
+    }
+}
+
+/// A private key, and its public one.
+#[derive(Debug)]
+pub struct PrivateKey {
+    curve: Curve,
+    key: Handle,
+}
+
+/// A public key.
+#[derive(Debug)]
+pub struct PublicKey {
+    curve: Curve,
+    key: Handle,
+}
+
+impl PrivateKey {
+    /// A new key pair (FIPS 186-5, with a pairwise consistency test).
+    pub fn generate(curve: Curve) -> Result<Self, Error> {
+        let key = Handle::new(curve)?;
+        // SAFETY: the key is ours and has its group.
+        if unsafe { EC_KEY_generate_key_fips(key.0) } != 1 {
+            return failed(Error::Internal);
+        }
+        Ok(Self { curve, key })
+    }
+
+    /// The key with this big-endian scalar, at most `curve.bytes()` long, in [1, n-1].
+    pub fn from_scalar(curve: Curve, scalar: &[u8]) -> Result<Self, Error> {
+        if scalar.is_empty() || scalar.len() > curve.bytes() {
+            return Err(Error::Key);
+        }
+        let key = Handle::new(curve)?;
+        // SAFETY: number and point are owned here and freed, the number wiped.
+        unsafe {
+            let number = BN_bin2bn(scalar.as_ptr(), scalar.len(), std::ptr::null_mut());
+            let point = EC_POINT_new(curve.group());
+            let fine = !number.is_null()
+                && !point.is_null()
+                && EC_KEY_set_private_key(key.0, number) == 1
+                && EC_POINT_mul(
+                    curve.group(),
+                    point,
+                    number,
+                    std::ptr::null(),
+                    std::ptr::null(),
+                    std::ptr::null_mut(),
+                ) == 1
+                && EC_KEY_set_public_key(key.0, point) == 1
+                && EC_KEY_check_fips(key.0) == 1;
+            BN_clear_free(number);
+            EC_POINT_free(point);
+            if !fine {
+                return failed(Error::Key);
+            }
+        }
+        Ok(Self { curve, key })
+    }
+
+    /// Its curve.
+    pub fn curve(&self) -> Curve {
+        self.curve
+    }
+
+    /// The scalar, `curve.bytes()` long, big-endian.
+    pub fn scalar(&self) -> Result<Secret, Error> {
+        let mut out = Secret::zeroed(self.curve.bytes());
+        // SAFETY: reads the key; the buffer is writable for its length.
+        let done = unsafe {
+            BN_bn2bin_padded(
+                out.expose_mut().as_mut_ptr(),
+                self.curve.bytes(),
+                EC_KEY_get0_private_key(self.key.0),
+            )
+        };
+        if done == 1 {
+            Ok(out)
+        } else {
+            failed(Error::Internal)
+        }
+    }
+
+    /// The public point, uncompressed (SEC 1, section 2.3.3).
+    pub fn public_point(&self) -> Result<Vec<u8>, Error> {
+        self.key.point()
+    }
+
+    /// ECDSA over a digest (longer ones are cut as FIPS 186-5 says): r || s, 2 * `curve.bytes()`.
+    pub fn sign(&self, digest: &[u8], out: &mut [u8]) -> Result<usize, Error> {
+        let half = self.curve.bytes();
+        let Some((r, s)) = out.get_mut(..2 * half).map(|out| out.split_at_mut(half)) else {
+            return Err(Error::TooSmall(2 * half));
+        };
+        // SAFETY: the digest comes with its length; the signature is owned here and freed; both
+        // halves are writable for `half` bytes.
+        unsafe {
+            let signature = ECDSA_do_sign(digest.as_ptr(), digest.len(), self.key.0);
+            if signature.is_null() {
+                return failed(Error::Internal);
+            }
+            let done = BN_bn2bin_padded(r.as_mut_ptr(), half, ECDSA_SIG_get0_r(signature)) == 1
+                && BN_bn2bin_padded(s.as_mut_ptr(), half, ECDSA_SIG_get0_s(signature)) == 1;
+            ECDSA_SIG_free(signature);
+            if done {
+                Ok(2 * half)
+            } else {
+                failed(Error::Internal)
+            }
+        }
+    }
+
+    /// ECDH: the x coordinate of the shared point, `curve.bytes()` long.
+    pub fn agree(&self, peer: &PublicKey) -> Result<Secret, Error> {
+        if peer.curve != self.curve {
+            return Err(Error::Key);
+        }
+        let mut out = Secret::zeroed(self.curve.bytes());
+        // SAFETY: reads both keys; the buffer is writable for its length.
+        let length = unsafe {
+            ECDH_compute_key(
+                out.expose_mut().as_mut_ptr().cast(),
+                self.curve.bytes(),
+                EC_KEY_get0_public_key(peer.key.0),
+                self.key.0,
+                None,
+            )
+        };
+        if usize::try_from(length) == Ok(self.curve.bytes()) {
+            Ok(out)
+        } else {
+            failed(Error::Key)
+        }
+    }
+}
+
+impl PublicKey {
+    /// The key with this point (SEC 1, uncompressed or compressed), which must be on the curve.
+    pub fn from_point(curve: Curve, encoded: &[u8]) -> Result<Self, Error> {
+        let key = Handle::new(curve)?;
+        key.set_point(curve, encoded)?;
+        Ok(Self { curve, key })
+    }
+
+    /// Its curve.
+    pub fn curve(&self) -> Curve {
+        self.curve
+    }
+
+    /// The point, uncompressed.
+    pub fn point(&self) -> Result<Vec<u8>, Error> {
+        self.key.point()
+    }
+
+    /// Verifies r || s over a digest.
+    pub fn verify(&self, digest: &[u8], signature: &[u8]) -> Result<(), Error> {
+        let half = self.curve.bytes();
+        if signature.len() != 2 * half {
+            return Err(Error::Signature);
+        }
+        let (r, s) = signature.split_at(half);
+        // SAFETY: numbers and signature are owned here; set0 takes the numbers over when it succeeds.
+        unsafe {
+            let parsed = ECDSA_SIG_new();
+            let r = BN_bin2bn(r.as_ptr(), half, std::ptr::null_mut());
+            let s = BN_bin2bn(s.as_ptr(), half, std::ptr::null_mut());
+            if parsed.is_null() || r.is_null() || s.is_null() || ECDSA_SIG_set0(parsed, r, s) != 1 {
+                BN_free(r);
+                BN_free(s);
+                ECDSA_SIG_free(parsed);
+                return failed(Error::Internal);
+            }
+            let valid = ECDSA_do_verify(digest.as_ptr(), digest.len(), parsed, self.key.0) == 1;
+            ECDSA_SIG_free(parsed);
+            if valid {
+                Ok(())
+            } else {
+                failed(Error::Signature)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sign_agree_and_come_back_from_their_scalars() {
+        for curve in Curve::ALL {
+            let key = PrivateKey::generate(curve).unwrap();
+            let again = PrivateKey::from_scalar(curve, key.scalar().unwrap().expose()).unwrap();
+            assert_eq!(again.public_point().unwrap(), key.public_point().unwrap());
+            let public = PublicKey::from_point(curve, &key.public_point().unwrap()).unwrap();
+            let mut signature = vec![0; 2 * curve.bytes()];
+            key.sign(&[7; 32], &mut signature).unwrap();
+            public.verify(&[7; 32], &signature).unwrap();
+            assert_eq!(public.verify(&[8; 32], &signature), Err(Error::Signature));
+            signature[3] ^= 1;
+            assert_eq!(public.verify(&[7; 32], &signature), Err(Error::Signature));
+            let other = PrivateKey::generate(curve).unwrap();
+            let other_public =
+                PublicKey::from_point(curve, &other.public_point().unwrap()).unwrap();
+            assert_eq!(
+                key.agree(&other_public).unwrap().expose(),
+                other.agree(&public).unwrap().expose()
+            );
+        }
+    }
+
+    #[test]
+    fn bad_scalars_and_points_are_refused() {
+        for curve in Curve::ALL {
+            assert!(PrivateKey::from_scalar(curve, &vec![0; curve.bytes()]).is_err());
+            assert!(PrivateKey::from_scalar(curve, &vec![0xff; curve.bytes()]).is_err());
+            let mut point = PrivateKey::generate(curve).unwrap().public_point().unwrap();
+            *point.last_mut().unwrap() ^= 1;
+            assert!(PublicKey::from_point(curve, &point).is_err());
+            assert!(PublicKey::from_point(curve, &[0]).is_err());
+            assert!(PublicKey::from_point(curve, &[]).is_err());
+        }
+    }
+}
