@@ -133,6 +133,10 @@ class KeyLadder:
         self._crypto.erase(slot)
         return secret
 
+    def erase(self) -> None:
+        """Wipe the ladder's slot: nothing can be derived any more."""
+        self._crypto.erase(self._slot)
+
 
 def firmware_ladder(crypto: RotCrypto, ldevid_cdi: Slot, fuses: Fuses, svn: int) -> KeyLadder:
     """Caliptra's firmware key ladder: bound to lifecycle and debug state, not to the owner."""
