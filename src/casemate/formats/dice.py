@@ -30,6 +30,9 @@ OID_SHA512 = "2.16.840.1.101.3.4.2.3"
 #: A chain of DICE layers is short; a longer list of TCBs is no evidence but an attack on memory.
 MOST_TCB_INFOS = 256
 MOST_FWIDS = 64
+MOST_REGISTERS = 64
+
+_CONSTRUCTED_FIELDS = frozenset({6, 11})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,15 @@ class Fwid:
 
     hash_algorithm: str
     digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class IntegrityRegister:
+    """A register that measurements were extended into: its name or number, and its digests."""
+
+    digests: tuple[Fwid, ...]
+    name: str | None = None
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +70,7 @@ class TcbInfo:
     vendor_info: bytes | None = None
     type: bytes | None = None
     flags_mask: tuple[bytes, int] | None = None
+    integrity_registers: tuple[IntegrityRegister, ...] | None = None
 
 
 def encode_tcb_info(info: TcbInfo) -> bytes:
@@ -81,16 +94,29 @@ def encode_tcb_info(info: TcbInfo) -> bytes:
     for position, value in enumerate((info.svn, info.layer, info.index), start=3):
         add(position, number(value))
     if info.fwids is not None:
-        encoded = (
-            der.sequence(der.object_identifier(fwid.hash_algorithm), der.octet_string(fwid.digest))
-            for fwid in info.fwids
-        )
-        add(6, b"".join(encoded), constructed=True)
+        add(6, _encode_fwids(info.fwids), constructed=True)
     add(7, bits(info.flags))
     add(8, info.vendor_info)
     add(9, info.type)
     add(10, bits(info.flags_mask))
+    if info.integrity_registers is not None:
+        add(11, b"".join(map(_encode_register, info.integrity_registers)), constructed=True)
     return der.sequence(*parts)
+
+
+def _encode_fwids(fwids: tuple[Fwid, ...]) -> bytes:
+    return b"".join(
+        der.sequence(der.object_identifier(fwid.hash_algorithm), der.octet_string(fwid.digest))
+        for fwid in fwids
+    )
+
+
+def _encode_register(register: IntegrityRegister) -> bytes:
+    name = b"" if register.name is None else der.implicit(0, register.name.encode("ascii"))
+    number = (
+        b"" if register.number is None else der.implicit(1, der.integer_content(register.number))
+    )
+    return der.sequence(name, number, der.explicit(2, _encode_fwids(register.digests)))
 
 
 def encode_multi_tcb_info(infos: tuple[TcbInfo, ...]) -> bytes:
@@ -119,7 +145,12 @@ def _tcb_info(outer: der_reader.Element) -> TcbInfo:
     last = -1
     for element in outer.children():
         number = element.tag & 0x1F
-        if element.tag & 0xC0 != 0x80 or number > 10 or bool(element.tag & 0x20) != (number == 6):
+        constructed = bool(element.tag & 0x20)
+        if (
+            element.tag & 0xC0 != 0x80
+            or number > 11
+            or constructed != (number in _CONSTRUCTED_FIELDS)
+        ):
             raise der_reader.DerError(
                 f"TcbInfo has no field with tag {element.tag:02x}", element.offset
             )
@@ -141,12 +172,7 @@ def _tcb_info(outer: der_reader.Element) -> TcbInfo:
             ) from None
 
     def integer(number: int) -> int | None:
-        if (element := found.get(number)) is None:
-            return None
-        as_integer = der.element(der_reader.INTEGER, element.content)
-        return der_reader.read_integer(
-            der_reader.Element(der_reader.INTEGER, element.offset, element.content, as_integer)
-        )
+        return None if (element := found.get(number)) is None else _implicit_integer(element)
 
     def bits(number: int) -> tuple[bytes, int] | None:
         if (element := found.get(number)) is None:
@@ -169,7 +195,53 @@ def _tcb_info(outer: der_reader.Element) -> TcbInfo:
         vendor_info=octets(8),
         type=octets(9),
         flags_mask=bits(10),
+        integrity_registers=None if 11 not in found else _registers(found[11]),
     )
+
+
+def _implicit_integer(element: der_reader.Element) -> int:
+    as_integer = der.element(der_reader.INTEGER, element.content)
+    return der_reader.read_integer(
+        der_reader.Element(der_reader.INTEGER, element.offset, element.content, as_integer)
+    )
+
+
+def _registers(element: der_reader.Element) -> tuple[IntegrityRegister, ...]:
+    registers: list[IntegrityRegister] = []
+    for entry in element.children():
+        if len(registers) == MOST_REGISTERS:
+            raise der_reader.DerError(
+                f"more than {MOST_REGISTERS} integrity registers", entry.offset
+            )
+        registers.append(_register(entry.expect(der_reader.SEQUENCE, "integrity register")))
+    return tuple(registers)
+
+
+def _register(entry: der_reader.Element) -> IntegrityRegister:
+    name: str | None = None
+    number: int | None = None
+    digests: tuple[Fwid, ...] | None = None
+    last = 0
+    for element in entry.children():
+        if element.tag <= last:
+            raise der_reader.DerError(
+                "integrity register field is repeated or out of order", element.offset
+            )
+        last = element.tag
+        match element.tag:
+            case 0x80 if element.content.isascii():
+                name = element.content.decode("ascii")
+            case 0x81:
+                number = _implicit_integer(element)
+            case 0xA2:
+                digests = _fwids(element)
+            case other:
+                raise der_reader.DerError(
+                    f"integrity register has no field with tag {other:02x}", element.offset
+                )
+    if digests is None:
+        raise der_reader.DerError("integrity register without digests", entry.offset)
+    return IntegrityRegister(digests, name, number)
 
 
 def _fwids(element: der_reader.Element) -> tuple[Fwid, ...]:
