@@ -14,7 +14,12 @@ import casemate
 
 #: Command name -> (module under casemate.cli, one-line help). The module exports `<name>` with
 #: dashes turned into underscores.
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "partition": ("partition", "make, change and destroy partitions"),
+    "pkcs11-path": ("pkcs11_path", "print the path of the PKCS#11 library"),
+    "status": ("status", "what the module is doing"),
+    "up": ("up", "run the module"),
+}
 
 
 class LazyGroup(click.Group):

@@ -48,6 +48,7 @@ from casemate.hsm.policy import check_name
 )
 @reports_errors
 def up(
+    *,
     state: Path | None,
     runtime: Path | None,
     partitions: tuple[str, ...],

@@ -110,4 +110,3 @@ class Control:
         if not self._partitions.accepts_changes(change.partition):
             return CKR_FUNCTION_REJECTED
         return None
-

@@ -70,9 +70,7 @@ class Partitions:
     def open_all(self) -> None:
         """Load every stored partition and serve it; a damaged one is kept, named and not served."""
         for row in self._store.partitions():
-            entry = Entry(
-                row.id, row.name, Policy(), PartitionState(row.state), row.created
-            )
+            entry = Entry(row.id, row.name, Policy(), PartitionState(row.state), row.created)
             try:
                 entry.policy = Policy.from_json(json.loads(row.policy))
                 entry.handle = self._load(row, entry.policy)
@@ -93,9 +91,7 @@ class Partitions:
                 f"partition {row.name} has no root record",
                 advice="restore the state folder from its backup",
             )
-        return self._engine.load_partition(
-            row.id, row.name, policy.silicon(), row.secret, records
-        )
+        return self._engine.load_partition(row.id, row.name, policy.silicon(), row.secret, records)
 
     def close(self) -> None:
         """Remove the sockets; silicon ends the connections when the engine stops."""
@@ -125,9 +121,7 @@ class Partitions:
             identity = uuid.uuid4().bytes
             secret = self._engine.new_partition_secret(identity)
             handle = self._engine.load_partition(identity, name, policy.silicon(), secret, [])
-            entry = Entry(
-                identity, name, policy, PartitionState.ACTIVE, int(time.time()), handle
-            )
+            entry = Entry(identity, name, policy, PartitionState.ACTIVE, int(time.time()), handle)
             try:
                 self._store.add_partition(
                     PartitionRow(

@@ -1,0 +1,122 @@
+"""Finds the partitions that this process can reach, as the PKCS#11 library does.
+
+CASEMATE_SOCKETS comes first (folders or socket paths, separated by colons), then the user's
+registry, then the system's. A socket counts only if root, the own user or a user named in
+CASEMATE_TRUSTED_UIDS owns it and its folder, and nobody else can write into that folder: an
+impostor must not collect PINs. docs/transport.md, section 1.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from casemate.hsm.client.errors import NotReachableError
+from casemate.hsm.folders import PARTITION_SOCKET, user_runtime
+
+SYSTEM_REGISTRY = Path("/run/casemate")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A partition's socket, and why it is not used where it is not."""
+
+    name: str
+    path: Path
+    distrust: str = ""
+
+
+def places(environment: Mapping[str, str], uid: int) -> list[Path]:
+    """Return the folders and sockets that are looked at, in order, each once."""
+    named = [Path(part) for part in environment.get("CASEMATE_SOCKETS", "").split(":") if part]
+    runtime = environment.get("CASEMATE_RUNTIME")
+    own = [Path(runtime)] if runtime else []
+    return list(dict.fromkeys([*named, *own, user_runtime(environment, uid), SYSTEM_REGISTRY]))
+
+
+def sockets(environment: Mapping[str, str], uid: int) -> Iterator[Found]:
+    """Yield every partition socket that there is, trusted or not."""
+    trusted = _trusted(environment, uid)
+    for place in places(environment, uid):
+        for path in _sockets_in(place):
+            yield Found(path.parent.name, path, _distrust(path, trusted))
+
+
+def find_sockets(environment: Mapping[str, str], uid: int) -> dict[str, Path]:
+    """Return the trusted sockets by the partition's name; the first of a name counts."""
+    found: dict[str, Path] = {}
+    for socket in sockets(environment, uid):
+        if not socket.distrust:
+            found.setdefault(socket.name, socket.path)
+    return found
+
+
+def find_socket(name: str, environment: Mapping[str, str], uid: int) -> Path:
+    """Return the socket of one partition; raises `NotReachableError` with what was looked at."""
+    distrusted = ""
+    others = []
+    for socket in sockets(environment, uid):
+        if socket.name == name and not socket.distrust:
+            return socket.path
+        if socket.name == name:
+            distrusted = f"{socket.path}: {socket.distrust}"
+        elif not socket.distrust:
+            others.append(socket.name)
+    if distrusted:
+        raise NotReachableError(
+            f"partition {name!r} has a socket that is not trusted",
+            where=distrusted,
+            advice="if that user is right, name it in CASEMATE_TRUSTED_UIDS",
+        )
+    raise NotReachableError(
+        f"no partition {name!r} within reach",
+        where="looked in "
+        + ", ".join(map(str, places(environment, uid)))
+        + (f"; there are: {', '.join(sorted(set(others)))}" if others else ""),
+        advice="start the module (casemate up), make the partition "
+        f"(casemate partition create {name}), or name its socket in CASEMATE_SOCKETS",
+    )
+
+
+def _sockets_in(place: Path) -> list[Path]:
+    """Return the partition sockets of a registry, a partition's folder, or the socket itself."""
+    try:
+        if place.is_socket():
+            return [place]
+        if (place / PARTITION_SOCKET).is_socket():
+            return [place / PARTITION_SOCKET]
+        return sorted(
+            path for entry in place.iterdir() if _is_socket(path := entry / PARTITION_SOCKET)
+        )
+    except OSError:
+        return []
+
+
+def _is_socket(path: Path) -> bool:
+    try:
+        return path.is_socket()
+    except OSError:
+        return False
+
+
+def _trusted(environment: Mapping[str, str], uid: int) -> frozenset[int]:
+    named = re.split(r"[:,]", environment.get("CASEMATE_TRUSTED_UIDS", ""))
+    return frozenset({0, uid, *(int(part) for part in named if part.strip().isdecimal())})
+
+
+def _distrust(path: Path, trusted: frozenset[int]) -> str:
+    """Return why a socket is not trusted; "" where it is."""
+    try:
+        socket, folder = path.lstat(), path.parent.stat()
+    except OSError as error:
+        return error.strerror or str(error)
+    if socket.st_uid not in trusted:
+        return f"user {socket.st_uid} owns the socket"
+    if folder.st_uid not in trusted:
+        return f"user {folder.st_uid} owns its folder"
+    if stat.S_IMODE(folder.st_mode) & 0o022:
+        return f"others may write into its folder (mode {stat.S_IMODE(folder.st_mode):04o})"
+    return ""

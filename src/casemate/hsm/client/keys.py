@@ -1,0 +1,434 @@
+"""Keys and other objects of a partition: handles, never values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from casemate.formats.pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
+from casemate.formats.pkcs11_wire import (
+    Ecdh,
+    GcmMessage,
+    Oaep,
+    Parameters,
+    RsaAesWrap,
+    Template,
+    encode_template,
+)
+from casemate.hsm.client.algorithms import Method, algorithm_of, default_signature
+from casemate.hsm.client.connection import MESSAGE_MAX
+from casemate.hsm.client.errors import ArgumentError
+from casemate.hsm.client.operations import Operation, Usage
+
+if TYPE_CHECKING:
+    from casemate.hsm.client.partition import Partition
+
+_A, _M = Attribute, Mechanism
+#: Bytes of the IV and the tag around an AES-GCM ciphertext that `encrypt` makes by default.
+GCM_IV, GCM_TAG = 12, 16
+#: Requests on their way at once in `sign_many`.
+_WINDOW = 32
+
+#: Attributes read with every object: what it is and what it may do.
+DESCRIBING = (
+    _A.CLASS,
+    _A.KEY_TYPE,
+    _A.LABEL,
+    _A.ID,
+    _A.TOKEN,
+    _A.EC_PARAMS,
+    _A.VALUE_LEN,
+    _A.MODULUS,
+    _A.PARAMETER_SET,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """An object in a partition. `described` holds the attributes in `DESCRIBING` that it has."""
+
+    partition: Partition = field(repr=False, compare=False)
+    handle: int
+    described: Template = field(repr=False, compare=False)
+
+    @property
+    def object_class(self) -> int:
+        """CKA_CLASS, an `ObjectClass` where it has a name."""
+        value = self.described.get(_A.CLASS)
+        return value if isinstance(value, int) else -1
+
+    @property
+    def key_type(self) -> KeyType | None:
+        """CKA_KEY_TYPE, None where the object is no key."""
+        value = self.described.get(_A.KEY_TYPE)
+        return value if isinstance(value, KeyType) else None
+
+    @property
+    def label(self) -> str:
+        """CKA_LABEL."""
+        value = self.described.get(_A.LABEL)
+        return value if isinstance(value, str) else ""
+
+    @property
+    def id(self) -> bytes:
+        """CKA_ID: the same for a key pair and its certificate."""
+        value = self.described.get(_A.ID)
+        return value if isinstance(value, bytes) else b""
+
+    @property
+    def stored(self) -> bool:
+        """CKA_TOKEN: whether it outlives the session."""
+        return self.described.get(_A.TOKEN) is True
+
+    @property
+    def algorithm(self) -> str:
+        """Its kind and size, as `casemate key list` shows it."""
+        return algorithm_of(self.described)
+
+    def attributes(self, *wanted: Attribute) -> Template:
+        """Return these attributes, or all that it has and that are not sensitive."""
+        return self.partition.attributes(self, *wanted)
+
+    def change(self, template: Template) -> None:
+        """Change attributes; it is on disk on return where the object is stored."""
+        self.partition.connection.call(
+            Operation.SET_ATTRIBUTES,
+            doing=f"change {self.label or self.handle}",
+            object=self.handle,
+            data=encode_template(template),
+        )
+
+    def copy(self, template: Template) -> Object:
+        """Copy the object, with these attributes changed."""
+        answer = self.partition.connection.call(
+            Operation.COPY_OBJECT,
+            doing=f"copy {self.label or self.handle}",
+            object=self.handle,
+            data=encode_template(template),
+        )
+        return self.partition.object(answer.value0)
+
+    def destroy(self) -> None:
+        """Destroy it for good."""
+        self.partition.connection.call(
+            Operation.DESTROY_OBJECT,
+            doing=f"destroy {self.label or self.handle}",
+            object=self.handle,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Key(Object):
+    """A key: what it does happens in the partition."""
+
+    # --- signatures and MACs -----------------------------------------------------------------
+
+    def _signature_method(
+        self, mechanism: Mechanism | None, parameters: Parameters | None
+    ) -> Method:
+        if mechanism is not None:
+            return Method(mechanism, parameters)
+        method = default_signature(self.described)
+        if method is None:
+            raise ArgumentError(f"a {self.algorithm} key does not sign")
+        return method if parameters is None else Method(method.mechanism, parameters)
+
+    def sign(
+        self,
+        data: bytes,
+        *,
+        mechanism: Mechanism | None = None,
+        parameters: Parameters | None = None,
+    ) -> bytes:
+        """Sign (or MAC) a message and return the signature in the mechanism's own form.
+
+        Without a mechanism: ECDSA with the curve's hash (r || s), Ed25519, RSA PSS with SHA-256,
+        ML-DSA, AES-CMAC, HMAC-SHA256.
+        """
+        method = self._signature_method(mechanism, parameters)
+        if len(data) > MESSAGE_MAX:
+            return self.partition.connection.stream(
+                Usage.SIGN,
+                doing=f"sign with {self.label}",
+                object=self.handle,
+                mechanism=method.mechanism,
+                parameters=method.encoded(),
+                data=data,
+            )
+        return self.partition.connection.call(
+            Operation.SIGN,
+            doing=f"sign with {self.label}",
+            object=self.handle,
+            mechanism=method.mechanism,
+            parameters=method.encoded(),
+            data=data,
+        ).output
+
+    def sign_many(
+        self,
+        messages: Sequence[bytes],
+        *,
+        mechanism: Mechanism | None = None,
+        parameters: Parameters | None = None,
+    ) -> list[bytes]:
+        """Sign many messages, with several on their way at once; signatures in their order."""
+        method = self._signature_method(mechanism, parameters)
+        common = {
+            "operation": Operation.SIGN,
+            "object": self.handle,
+            "mechanism": method.mechanism,
+            "parameters": method.encoded(),
+        }
+        return self.partition.connection.many(
+            [{**common, "data": message} for message in messages],
+            doing=f"sign with {self.label}",
+            window=_WINDOW,
+        )
+
+    def verify(
+        self,
+        signature: bytes,
+        data: bytes,
+        *,
+        mechanism: Mechanism | None = None,
+        parameters: Parameters | None = None,
+    ) -> None:
+        """Raise `InvalidSignatureError` unless the signature fits."""
+        method = self._signature_method(mechanism, parameters)
+        if len(data) > MESSAGE_MAX:
+            self.partition.connection.stream(
+                Usage.VERIFY,
+                doing=f"verify with {self.label}",
+                object=self.handle,
+                mechanism=method.mechanism,
+                parameters=method.encoded(),
+                signature=signature,
+                data=data,
+            )
+            return
+        self.partition.connection.call(
+            Operation.VERIFY,
+            doing=f"verify with {self.label}",
+            object=self.handle,
+            mechanism=method.mechanism,
+            parameters=method.encoded(),
+            first=signature,
+            data=data,
+        )
+
+    # --- encryption --------------------------------------------------------------------------
+
+    def encrypt(
+        self,
+        data: bytes,
+        *,
+        associated: bytes = b"",
+        mechanism: Mechanism | None = None,
+        parameters: Parameters | None = None,
+    ) -> bytes:
+        """Encrypt a message.
+
+        Without a mechanism: AES-GCM with an IV that the partition makes, as IV (12 bytes) ||
+        ciphertext || tag (16 bytes); RSA OAEP with SHA-256.
+        """
+        if mechanism is None and self.key_type is KeyType.AES:
+            return self._encrypt_gcm(data, associated)
+        method = self._encryption_method(mechanism, parameters)
+        return self._transform(Operation.ENCRYPT, Usage.ENCRYPT, method, data)
+
+    def decrypt(
+        self,
+        data: bytes,
+        *,
+        associated: bytes = b"",
+        mechanism: Mechanism | None = None,
+        parameters: Parameters | None = None,
+    ) -> bytes:
+        """Decrypt what `encrypt` made with the same arguments; raises `DecryptionError`."""
+        if mechanism is None and self.key_type is KeyType.AES:
+            return self._decrypt_gcm(data, associated)
+        method = self._encryption_method(mechanism, parameters)
+        return self._transform(Operation.DECRYPT, Usage.DECRYPT, method, data)
+
+    def _encryption_method(
+        self, mechanism: Mechanism | None, parameters: Parameters | None
+    ) -> Method:
+        if mechanism is not None:
+            return Method(mechanism, parameters)
+        if self.key_type is KeyType.RSA:
+            return Method(_M.RSA_PKCS_OAEP, parameters or Oaep())
+        raise ArgumentError(f"a {self.algorithm} key needs a mechanism to encrypt with")
+
+    def _transform(self, operation: Operation, usage: Usage, method: Method, data: bytes) -> bytes:
+        doing = f"{usage.name.lower()} with {self.label}"
+        if len(data) > MESSAGE_MAX:
+            return self.partition.connection.stream(
+                usage,
+                doing=doing,
+                object=self.handle,
+                mechanism=method.mechanism,
+                parameters=method.encoded(),
+                data=data,
+            )
+        return self.partition.connection.call(
+            operation,
+            doing=doing,
+            object=self.handle,
+            mechanism=method.mechanism,
+            parameters=method.encoded(),
+            data=data,
+        ).output
+
+    def _encrypt_gcm(self, data: bytes, associated: bytes) -> bytes:
+        parameters = GcmMessage(bytes(GCM_IV), associated, generate=True)
+        output = self._transform(
+            Operation.ENCRYPT, Usage.ENCRYPT, Method(_M.AES_GCM, parameters), data
+        )
+        return output[-GCM_IV:] + output[:-GCM_IV]
+
+    def _decrypt_gcm(self, data: bytes, associated: bytes) -> bytes:
+        if len(data) < GCM_IV + GCM_TAG:
+            raise ArgumentError(f"an AES-GCM message has {GCM_IV + GCM_TAG} bytes or more")
+        parameters = GcmMessage(data[:GCM_IV], associated, data[-GCM_TAG:])
+        return self._transform(
+            Operation.DECRYPT,
+            Usage.DECRYPT,
+            Method(_M.AES_GCM, parameters),
+            data[GCM_IV:-GCM_TAG],
+        )
+
+    # --- keys under keys ---------------------------------------------------------------------
+
+    def _wrap_method(self, mechanism: Mechanism | None, parameters: Parameters | None) -> Method:
+        if mechanism is not None:
+            return Method(mechanism, parameters)
+        if self.key_type is KeyType.RSA:
+            return Method(_M.RSA_AES_KEY_WRAP, parameters or RsaAesWrap())
+        return Method(_M.AES_KEY_WRAP_KWP, parameters)
+
+    def wrap(
+        self,
+        key: Key,
+        *,
+        mechanism: Mechanism | None = None,
+        parameters: Parameters | None = None,
+    ) -> bytes:
+        """Return `key` wrapped under this one; without a mechanism AES-KWP or RSA_AES_KEY_WRAP."""
+        method = self._wrap_method(mechanism, parameters)
+        return self.partition.connection.call(
+            Operation.WRAP_KEY,
+            doing=f"wrap {key.label} under {self.label}",
+            object=self.handle,
+            aux=key.handle,
+            mechanism=method.mechanism,
+            parameters=method.encoded(),
+        ).output
+
+    def unwrap(
+        self,
+        wrapped: bytes,
+        template: Template,
+        *,
+        mechanism: Mechanism | None = None,
+        parameters: Parameters | None = None,
+    ) -> Key:
+        """Take in a wrapped key; `template` says what it is and what it may do."""
+        method = self._wrap_method(mechanism, parameters)
+        answer = self.partition.connection.call(
+            Operation.UNWRAP_KEY,
+            doing=f"unwrap under {self.label}",
+            object=self.handle,
+            first=encode_template(template),
+            data=wrapped,
+            mechanism=method.mechanism,
+            parameters=method.encoded(),
+        )
+        return self.partition.key_at(answer.value0)
+
+    def derive(
+        self,
+        template: Template,
+        *,
+        mechanism: Mechanism,
+        parameters: Parameters | None = None,
+    ) -> Key:
+        """Derive a key: HKDF, SP 800-108, ECDH and others by mechanism."""
+        answer = self.partition.connection.call(
+            Operation.DERIVE_KEY,
+            doing=f"derive from {self.label}",
+            object=self.handle,
+            mechanism=mechanism,
+            parameters=b"" if parameters is None else parameters.encode(),
+            data=encode_template(template),
+        )
+        return self.partition.key_at(answer.value0)
+
+    def agree(self, public: bytes, template: Template) -> Key:
+        """ECDH with the other side's public value (0x04 || X || Y, or 32 bytes for X25519)."""
+        return self.derive(template, mechanism=_M.ECDH1_DERIVE, parameters=Ecdh(public))
+
+    def encapsulate(self, template: Template) -> tuple[bytes, Key]:
+        """ML-KEM: return the ciphertext and the shared secret as a key."""
+        answer = self.partition.connection.call(
+            Operation.ENCAPSULATE_KEY,
+            doing=f"encapsulate to {self.label}",
+            object=self.handle,
+            mechanism=_M.ML_KEM,
+            data=encode_template(template),
+        )
+        return answer.output, self.partition.key_at(answer.value0)
+
+    def decapsulate(self, ciphertext: bytes, template: Template) -> Key:
+        """ML-KEM: return the shared secret in a ciphertext as a key."""
+        answer = self.partition.connection.call(
+            Operation.DECAPSULATE_KEY,
+            doing=f"decapsulate with {self.label}",
+            object=self.handle,
+            mechanism=_M.ML_KEM,
+            first=encode_template(template),
+            data=ciphertext,
+        )
+        return self.partition.key_at(answer.value0)
+
+    # --- what may be shown -------------------------------------------------------------------
+
+    def public_key_info(self) -> bytes:
+        """Return the SubjectPublicKeyInfo (DER) of a public or private key."""
+        value = self.attributes(_A.PUBLIC_KEY_INFO).get(_A.PUBLIC_KEY_INFO)
+        if not isinstance(value, bytes) or not value:
+            raise ArgumentError(f"{self.label or self.handle} has no public key")
+        return value
+
+    def attest(self, nonce: bytes) -> bytes:
+        """Return the partition's signed report about this key (COSE_Sign1) over a nonce."""
+        return self.partition.connection.call(
+            Operation.ATTEST_KEY,
+            doing=f"attest {self.label}",
+            object=self.handle,
+            data=nonce,
+        ).output
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """A public key and its private key."""
+
+    public: Key
+    private: Key
+
+
+def secret_template(size: int, *, label: str = "", stored: bool = False) -> Template:
+    """Return a template for a generic secret of `size` bytes that signs (HMAC) and derives."""
+    return {
+        _A.CLASS: ObjectClass.SECRET_KEY,
+        _A.KEY_TYPE: KeyType.GENERIC_SECRET,
+        _A.VALUE_LEN: size,
+        _A.LABEL: label,
+        _A.TOKEN: stored,
+        _A.SENSITIVE: True,
+        _A.EXTRACTABLE: False,
+        _A.SIGN: True,
+        _A.VERIFY: True,
+        _A.DERIVE: True,
+    }
