@@ -14,5 +14,22 @@
     )
 )]
 
+pub mod attributes;
+pub mod connection;
+pub mod control;
+mod dispatch;
+pub mod engine;
+pub mod failure;
+pub mod keys;
 pub mod lc;
+pub mod masking;
+pub mod mechanisms;
+pub mod object;
+pub mod partition;
+pub mod roles;
 pub mod root_of_trust;
+pub mod sealing;
+pub mod selftest;
+pub mod server;
+pub mod session;
+pub mod template;

@@ -4,10 +4,19 @@
 
 use pyo3::prelude::*;
 
+mod client;
+mod engine;
 mod root_of_trust;
 
 #[pymodule]
 mod _silicon {
+    #[pymodule_export]
+    use super::client::{Client, LostError, Ticket};
+    #[pymodule_export]
+    use super::engine::{
+        Change, Engine, EngineState, Partition, PartitionPolicy, PartitionStatus, Record,
+        SelfTestResult,
+    };
     #[pymodule_export]
     use super::root_of_trust::{
         RootOfTrustVault, mldsa87_public_key, mldsa87_sign, mldsa87_sign_mu, mldsa87_verify,

@@ -31,3 +31,31 @@ pub fn kbkdf_sha384(
         Err(Error::Internal)
     }
 }
+
+/// PBKDF2 (SP 800-132) with HMAC-SHA-512.
+pub fn pbkdf2_sha512(
+    password: &[u8],
+    salt: &[u8],
+    iterations: u32,
+    length: usize,
+) -> Result<Secret, Error> {
+    let mut out = Secret::zeroed(length);
+    // SAFETY: every pointer comes with its length.
+    let done = unsafe {
+        aws_lc_sys::PKCS5_PBKDF2_HMAC(
+            password.as_ptr().cast(),
+            password.len(),
+            salt.as_ptr(),
+            salt.len(),
+            iterations,
+            aws_lc_sys::EVP_sha512(),
+            length,
+            out.expose_mut().as_mut_ptr(),
+        )
+    };
+    if done == 1 {
+        Ok(out)
+    } else {
+        Err(Error::Internal)
+    }
+}

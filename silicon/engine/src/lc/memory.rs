@@ -62,6 +62,13 @@ impl<'a> Input<'a> {
         copy
     }
 
+    /// Copies as much as fits into private memory, read once.
+    pub fn copy_to(&self, target: &mut [u8]) {
+        let length = self.length.min(target.len());
+        // SAFETY: both are at least `length` bytes; private memory does not overlap the input.
+        unsafe { std::ptr::copy_nonoverlapping(self.base, target.as_mut_ptr(), length) };
+    }
+
     /// The part from `offset`, at most `length` bytes.
     pub fn part(&self, offset: usize, length: usize) -> Input<'a> {
         let offset = offset.min(self.length);

@@ -1,0 +1,410 @@
+//! From a request in a ring to its answer.
+//!
+//! `serve` copies the header once, checks the sections against the slot, copies parameters and
+//! templates into the worker's private memory, and calls the chapter of the operation. Data stays
+//! where it is (`Call::input`) for the operations that may read it in place, and is copied for all
+//! others. Whatever happens, the request is answered exactly once (`Reply`).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use casemate_transport::layout::BULK_BYTES;
+use casemate_transport::memory::SharedMemory;
+use casemate_transport::message::{
+    FLAG_LENGTH_ONLY, Operation, RequestHeader, ResponseHeader, Sections, Usage,
+};
+use cryptoki_sys::*;
+use zeroize::Zeroize;
+
+use crate::connection::{Connection, Login, Reply};
+use crate::control::Change;
+use crate::failure::Failure;
+use crate::keys::Key;
+use crate::lc::{Input, Output, Secret};
+use crate::mechanisms::{self, Environment, Mechanism};
+use crate::object::Object;
+use crate::partition::{Partition, Policy};
+use crate::session::Session;
+
+mod admin;
+mod crypto;
+mod keys;
+mod objects;
+mod sessions;
+mod streams;
+
+/// A worker's private memory, used again for each request.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    bytes: Vec<u8>,
+}
+
+/// How a request ends.
+pub(crate) enum Outcome {
+    /// These values, no output.
+    Values(u64, u64),
+    /// Output that stands in place already.
+    Written(usize),
+    /// This output, and values.
+    Bytes(Vec<u8>, u64, u64),
+    /// The length that the output would have.
+    Length(usize),
+    /// Somebody else answers, when the firmware has decided.
+    Pending,
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// One request, while it is served.
+pub(crate) struct Call<'a> {
+    pub partition: &'a Arc<Partition>,
+    pub connection: &'a Arc<Connection>,
+    pub header: RequestHeader,
+    pub policy: Arc<Policy>,
+    pub parameters: &'a [u8],
+    pub first: &'a [u8],
+    #[expect(dead_code, reason = "UnwrapKeyAuthenticated reads it")]
+    pub second: &'a [u8],
+    data: *const u8,
+    data_length: usize,
+    reply: Option<Reply>,
+}
+
+/// Serves the request in `slot`.
+pub fn serve(
+    partition: &Arc<Partition>,
+    connection: &Arc<Connection>,
+    slot: u32,
+    scratch: &mut Scratch,
+) {
+    let header = connection.ring.read_request(slot);
+    partition
+        .counters
+        .operations
+        .fetch_add(1, Ordering::Relaxed);
+    let placed = place(connection, &header);
+    let Some((sections, bulk)) = placed else {
+        partition.counters.errors.fetch_add(1, Ordering::Relaxed);
+        Reply::new(connection.clone(), slot, &header, None).fail(CKR_ARGUMENTS_BAD.into());
+        return;
+    };
+    scratch.bytes.clear();
+    let payload = connection.ring.payload(slot);
+    // SAFETY: `place` has checked that these spans are inside the slot's payload; the target is
+    // private memory with room for them.
+    unsafe {
+        scratch.bytes.resize(sections.second.end(), 0);
+        std::ptr::copy_nonoverlapping(
+            payload.cast_const(),
+            scratch.bytes.as_mut_ptr(),
+            sections.second.end(),
+        );
+    }
+    let data: *const u8 = match &bulk {
+        None => payload.wrapping_add(sections.data.offset),
+        Some(region) => region.base(),
+    };
+    let piece = |span: casemate_transport::message::Span| {
+        scratch.bytes.get(span.offset..span.end()).unwrap_or(&[])
+    };
+    let mut call = Call {
+        partition,
+        connection,
+        header,
+        policy: partition.policy(),
+        parameters: piece(sections.parameters),
+        first: piece(sections.first),
+        second: piece(sections.second),
+        data,
+        data_length: sections.data.length,
+        reply: Some(Reply::new(
+            connection.clone(),
+            slot,
+            &header,
+            Some((sections, bulk)),
+        )),
+    };
+    let outcome = call.run();
+    let reply = call.reply.take();
+    if outcome.is_err() {
+        partition.counters.errors.fetch_add(1, Ordering::Relaxed);
+    }
+    if let Some(reply) = reply {
+        match outcome {
+            Ok(Outcome::Values(value0, value1)) => reply.values(value0, value1),
+            Ok(Outcome::Written(length)) => {
+                reply.done(ResponseHeader {
+                    output: length as u64,
+                    ..ResponseHeader::default()
+                });
+            }
+            Ok(Outcome::Bytes(bytes, value0, value1)) => reply.bytes(&bytes, value0, value1),
+            Ok(Outcome::Length(length)) => {
+                reply.done(ResponseHeader {
+                    output: length as u64,
+                    ..ResponseHeader::default()
+                });
+            }
+            Ok(Outcome::Pending) => drop(reply),
+            Err(failure) => reply.fail(failure),
+        }
+    }
+    if sections.second.end() > 0 {
+        scratch.bytes.zeroize();
+    }
+}
+
+/// Where the sections stand, and the bulk region if the data is in one.
+fn place(
+    connection: &Connection,
+    header: &RequestHeader,
+) -> Option<(Sections, Option<Arc<SharedMemory>>)> {
+    if header.region == 0 {
+        return header.sections(None).map(|sections| (sections, None));
+    }
+    let region = connection.bulk(header.region)?;
+    header
+        .sections(Some(BULK_BYTES))
+        .map(|sections| (sections, Some(region)))
+}
+
+impl<'a> Call<'a> {
+    fn run(&mut self) -> Result<Outcome> {
+        let operation = Operation::from_code(self.header.operation)
+            .ok_or(Failure::new(CKR_FUNCTION_NOT_SUPPORTED))?;
+        if operation == Operation::Noop {
+            return Ok(Outcome::Values(0, 0));
+        }
+        self.partition.require_operational()?;
+        match operation {
+            Operation::Noop => Ok(Outcome::Values(0, 0)),
+            Operation::PartitionInfo
+            | Operation::MechanismList
+            | Operation::MechanismInfo
+            | Operation::Random
+            | Operation::SeedRandom
+            | Operation::AttestKey
+            | Operation::PartitionChain => self.administer(operation),
+            Operation::OpenSession
+            | Operation::CloseSession
+            | Operation::CloseAllSessions
+            | Operation::SessionInfo
+            | Operation::Login
+            | Operation::LoginUser
+            | Operation::Logout
+            | Operation::InitToken
+            | Operation::InitPin
+            | Operation::SetPin => self.manage_session(operation),
+            Operation::CreateObject
+            | Operation::CopyObject
+            | Operation::DestroyObject
+            | Operation::ObjectSize
+            | Operation::GetAttributes
+            | Operation::SetAttributes
+            | Operation::FindObjects => self.manage_object(operation),
+            Operation::GenerateKey
+            | Operation::GenerateKeyPair
+            | Operation::WrapKey
+            | Operation::UnwrapKey
+            | Operation::WrapKeyAuthenticated
+            | Operation::UnwrapKeyAuthenticated
+            | Operation::DeriveKey
+            | Operation::EncapsulateKey
+            | Operation::DecapsulateKey => self.manage_key(operation),
+            Operation::Check
+            | Operation::Digest
+            | Operation::Sign
+            | Operation::Verify
+            | Operation::Encrypt
+            | Operation::Decrypt
+            | Operation::SignRecover
+            | Operation::VerifyRecover => self.use_key(operation),
+            Operation::StreamBegin
+            | Operation::StreamUpdate
+            | Operation::StreamFinal
+            | Operation::StreamCancel
+            | Operation::StreamDigestKey
+            | Operation::SaveState
+            | Operation::RestoreState => self.stream(operation),
+        }
+    }
+
+    /// The data, where it stands: for operations that may read it in place.
+    pub fn input(&self) -> Input<'a> {
+        // SAFETY: `place` has checked the span; slot and region live as long as `reply`.
+        unsafe { Input::from_raw(self.data, self.data_length) }
+    }
+
+    /// A private copy of the data.
+    pub fn data(&self) -> Secret {
+        self.input().to_secret()
+    }
+
+    /// Where the output goes: at the data's place.
+    pub fn output(&self) -> Output<'a> {
+        let (base, room) = self
+            .reply
+            .as_ref()
+            .map_or((std::ptr::null_mut(), 0), Reply::output);
+        // SAFETY: the reply keeps the slot or region mapped.
+        unsafe { Output::from_raw(base, room) }
+    }
+
+    /// Whether only the length of the output is wanted.
+    pub fn length_only(&self) -> bool {
+        self.header.flags & FLAG_LENGTH_ONLY != 0
+    }
+
+    /// Refuses an output that does not fit before anything is done for it.
+    pub fn require_capacity(&self, needed: usize) -> Result<()> {
+        if (self.header.capacity as usize) < needed {
+            Err(Failure::too_small(needed))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The session that the request names.
+    pub fn session(&self) -> Result<Arc<Session>> {
+        self.connection
+            .sessions()
+            .get(&self.header.session)
+            .cloned()
+            .ok_or(Failure::new(CKR_SESSION_HANDLE_INVALID))
+    }
+
+    /// The mechanism that the request names, if the partition allows it.
+    pub fn mechanism(&self) -> Result<&'static dyn Mechanism> {
+        self.mechanism_of(self.header.mechanism)
+    }
+
+    /// A mechanism, if the partition allows it.
+    pub fn mechanism_of(&self, kind: u64) -> Result<&'static dyn Mechanism> {
+        if self
+            .policy
+            .mechanisms
+            .as_ref()
+            .is_some_and(|allowed| !allowed.contains(&kind))
+        {
+            return Err(CKR_MECHANISM_INVALID.into());
+        }
+        mechanisms::find(kind, self.policy.legacy_test)
+    }
+
+    /// Whether private objects are there for this caller.
+    pub fn sees_private(&self) -> bool {
+        !self.policy.pin_required || self.connection.login() == Login::User
+    }
+
+    /// Whether the caller may have this object at all.
+    pub fn sees(&self, object: &Object) -> bool {
+        let own = object
+            .owner
+            .is_none_or(|owner| owner.connection == self.connection.id);
+        own && (!object.is_private() || self.sees_private())
+    }
+
+    /// An object that the caller may have.
+    pub fn object(&self, handle: u64) -> Result<Arc<Object>> {
+        self.partition
+            .object(handle)
+            .filter(|object| self.sees(object))
+            .ok_or(Failure::new(CKR_OBJECT_HANDLE_INVALID))
+    }
+
+    /// A key that the caller may have, with its material.
+    pub fn key(&self, handle: u64) -> Result<(Arc<Object>, Arc<Key>)> {
+        let object = self
+            .partition
+            .object(handle)
+            .filter(|object| self.sees(object) && object.is_key())
+            .ok_or(Failure::new(CKR_KEY_HANDLE_INVALID))?;
+        let key = object
+            .key
+            .clone()
+            .ok_or(Failure::new(CKR_KEY_HANDLE_INVALID))?;
+        Ok((object, key))
+    }
+
+    /// A key for this usage by this mechanism.
+    pub fn key_for(
+        &self,
+        handle: u64,
+        usage: Usage,
+        mechanism: u64,
+    ) -> Result<(Arc<Object>, Arc<Key>)> {
+        let (object, key) = self.key(handle)?;
+        if !object.permits(usage) {
+            return Err(CKR_KEY_FUNCTION_NOT_PERMITTED.into());
+        }
+        if let Some(allowed) = object.attributes.get(CKA_ALLOWED_MECHANISMS)
+            && !allowed.is_empty()
+            && !allowed
+                .chunks_exact(8)
+                .any(|kind| kind == mechanism.to_le_bytes())
+        {
+            return Err(CKR_MECHANISM_INVALID.into());
+        }
+        Ok((object, key))
+    }
+
+    /// Uses up a context-specific login where the key wants one for each use.
+    pub fn require_context(&self, object: &Object) -> Result<()> {
+        if object.always_authenticate()
+            && self.policy.pin_required
+            && !self.session()?.use_context()
+        {
+            return Err(CKR_USER_NOT_LOGGED_IN.into());
+        }
+        Ok(())
+    }
+
+    /// Hands the answer to a change: the firmware decides, then `answer` makes it visible.
+    pub fn defer(
+        &mut self,
+        operation: &'static str,
+        records: Vec<crate::control::Record>,
+        apply: impl FnOnce() -> Result<Outcome> + Send + 'static,
+    ) -> Result<Outcome> {
+        let Some(reply) = self.reply.take() else {
+            return Err(Failure::internal());
+        };
+        let change = Change::new(
+            self.partition.clone(),
+            operation,
+            self.connection.peer,
+            records,
+            move |decision| match decision.and_then(|()| apply()) {
+                Ok(Outcome::Values(value0, value1)) => reply.values(value0, value1),
+                Ok(Outcome::Bytes(bytes, value0, value1)) => reply.bytes(&bytes, value0, value1),
+                Ok(_) => reply.values(0, 0),
+                Err(failure) => reply.fail(failure),
+            },
+        );
+        self.partition.control.push(change);
+        Ok(Outcome::Pending)
+    }
+
+    /// Takes the duty to answer, for operations that end on another thread.
+    pub fn take_reply(&mut self) -> Result<Reply> {
+        self.reply.take().ok_or(Failure::internal())
+    }
+}
+
+impl Environment for Call<'_> {
+    fn random(&self, out: &mut [u8]) -> Result<()> {
+        self.partition.random(out)
+    }
+
+    fn legacy(&self) -> bool {
+        self.policy.legacy_test
+    }
+
+    fn key(&self, handle: u64, usage: Option<Usage>) -> Result<Arc<Key>> {
+        let (object, key) = self.key(handle)?;
+        match usage {
+            Some(usage) if !object.permits(usage) => Err(CKR_KEY_FUNCTION_NOT_PERMITTED.into()),
+            _ => Ok(key),
+        }
+    }
+}

@@ -1,0 +1,619 @@
+//! A partition: the unit of tenancy.
+//!
+//! It has its own objects, masking key, DRBG, roles, quotas, connections and workers; nothing in it
+//! has an address in another partition. States: operational ⇄ suspended → closed. Suspended and
+//! closed partitions answer CKR_DEVICE_REMOVED or CKR_TOKEN_NOT_PRESENT and begin nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use casemate_transport::ring::StatusPage;
+use cryptoki_sys::{
+    CKR_DEVICE_MEMORY, CKR_DEVICE_REMOVED, CKR_SESSION_COUNT, CKR_TOKEN_NOT_PRESENT,
+};
+
+use crate::connection::Connection;
+use crate::control::{ControlQueue, Record, RecordKey, RecordKind};
+use crate::failure::Failure;
+use crate::lc::random::Drbg;
+use crate::lc::{Secret, hmac};
+use crate::masking::{self, Identity, MaskError, MaskingKey};
+use crate::object::{Object, SESSION_OBJECT};
+use crate::roles::Roles;
+
+/// What the firmware allows a partition. Limits are quotas, not constants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Private objects need a user login; without it whoever has the socket is the user.
+    pub pin_required: bool,
+    /// RSA-1024 and SHA-1 signatures, for outside suites only.
+    pub legacy_test: bool,
+    /// Allowed mechanism types; None: all.
+    pub mechanisms: Option<Vec<u64>>,
+    /// Objects at once.
+    pub keys: u64,
+    /// Sessions at once.
+    pub sessions: u64,
+    /// Connections at once.
+    pub connections: u64,
+    /// Bytes of shared memory at once.
+    pub mapped_bytes: u64,
+    /// Worker threads; 0: as many as CPUs, at most four.
+    pub workers: u32,
+    /// Share of the CPU against other partitions; 100 is the normal one.
+    pub weight: u32,
+}
+
+/// The states of a partition, as the status page shows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum PartitionState {
+    /// Serves.
+    Operational = 0,
+    /// Keeps everything and begins nothing.
+    Suspended = 1,
+    /// Is gone.
+    Closed = 2,
+}
+
+/// Counts that `status` shows.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Requests answered.
+    pub operations: AtomicU64,
+    /// Requests answered with an error.
+    pub errors: AtomicU64,
+}
+
+/// The authenticated state of all records: how many, and the sum of their fingerprints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Root {
+    generation: u64,
+    records: BTreeMap<RecordKey, (u64, [u8; 16])>,
+    sum: [u8; 32],
+}
+
+/// A partition.
+pub struct Partition {
+    /// Its UUID.
+    pub id: [u8; 16],
+    name: String,
+    policy: RwLock<Arc<Policy>>,
+    /// What clients map read-only.
+    pub status: StatusPage,
+    /// The descriptor of the status page, passed to each client.
+    pub status_fd: std::os::fd::OwnedFd,
+    state: AtomicU32,
+    objects: RwLock<HashMap<u64, Arc<Object>>>,
+    next_token_object: AtomicU64,
+    next_session_object: AtomicU64,
+    next_session: AtomicU64,
+    sessions: AtomicU64,
+    connections: RwLock<Vec<Arc<Connection>>>,
+    /// PINs and failure counts.
+    pub roles: Mutex<Roles>,
+    drbg: Mutex<Drbg>,
+    records_key: MaskingKey,
+    root_key: Secret,
+    root: Mutex<Root>,
+    /// Where control operations go.
+    pub control: Arc<ControlQueue>,
+    /// Counts.
+    pub counters: Counters,
+    /// Wakes the partition's workers; set by the server.
+    pub bell: crate::server::Bell,
+}
+
+impl std::fmt::Debug for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Partition({})", self.name)
+    }
+}
+
+/// A partition that cannot be opened: which record, and why.
+#[derive(Debug)]
+pub enum OpenError {
+    /// A record does not open, or is not the one that its place says.
+    Record(RecordKey, MaskError),
+    /// There are records and no root, or the root is not theirs.
+    Root(String),
+    /// Memory, randomness or descriptors failed.
+    Resources(String),
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Record(key, error) => write!(f, "record {:?} {}: {error}", key.kind, key.id),
+            Self::Root(what) => f.write_str(what),
+            Self::Resources(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Partition {
+    /// Opens a partition from its masking secret and its stored records.
+    pub fn open(
+        id: [u8; 16],
+        name: &str,
+        policy: Policy,
+        secret: &Secret,
+        records: &[Record],
+        control: Arc<ControlQueue>,
+    ) -> Result<Arc<Self>, OpenError> {
+        let resources = |what: &dyn std::fmt::Display| OpenError::Resources(what.to_string());
+        let records_key =
+            MaskingKey::derive(secret, b"casemate records").map_err(|e| resources(&e))?;
+        let root_key = masking::derive(secret, b"casemate root").map_err(|e| resources(&e))?;
+        let (page, status_fd) = casemate_transport::memory::SharedMemory::create(
+            c"casemate-status",
+            casemate_transport::layout::STATUS_BYTES,
+            true,
+        )
+        .map_err(|e| resources(&e))?;
+        let status = StatusPage::new(page).ok_or(OpenError::Resources("status page".into()))?;
+        let partition = Self {
+            id,
+            name: name.to_owned(),
+            policy: RwLock::new(Arc::new(policy)),
+            status,
+            status_fd,
+            state: AtomicU32::new(PartitionState::Operational as u32),
+            objects: RwLock::new(HashMap::new()),
+            next_token_object: AtomicU64::new(1),
+            next_session_object: AtomicU64::new(SESSION_OBJECT | 1),
+            next_session: AtomicU64::new(1),
+            sessions: AtomicU64::new(0),
+            connections: RwLock::new(Vec::new()),
+            roles: Mutex::new(Roles::default()),
+            drbg: Mutex::new(Drbg::new(&id).map_err(|e| resources(&e))?),
+            records_key,
+            root_key,
+            root: Mutex::new(Root::default()),
+            control,
+            counters: Counters::default(),
+            bell: crate::server::Bell::new().map_err(|e| resources(&e))?,
+        };
+        partition.load(records)?;
+        Ok(Arc::new(partition))
+    }
+
+    fn load(&self, records: &[Record]) -> Result<(), OpenError> {
+        let mut root = Root::default();
+        let mut stored_root = None;
+        for record in records {
+            let Some(blob) = &record.blob else { continue };
+            let fail = |error| OpenError::Record(record.key, error);
+            let (identity, plain, tag) = self.records_key.unmask(blob).map_err(fail)?;
+            if identity != self.identity(record.key, record.generation) {
+                return Err(fail(MaskError::Identity));
+            }
+            match record.key.kind {
+                RecordKind::Root => {
+                    stored_root = Some((record.generation, plain.expose().to_vec()));
+                    continue;
+                }
+                RecordKind::Object => {
+                    let mut object =
+                        Object::from_record(record.key.id, record.generation, plain.expose())
+                            .map_err(|_| fail(MaskError::Malformed(0)))?;
+                    object.record_tag = tag;
+                    self.next_token_object
+                        .fetch_max(record.key.id + 1, Ordering::Relaxed);
+                    self.write_objects().insert(object.handle, Arc::new(object));
+                }
+                RecordKind::Roles => {
+                    let roles = Roles::decode(plain.expose(), record.generation)
+                        .map_err(|e| fail(MaskError::Malformed(e.offset)))?;
+                    *lock(&self.roles) = roles;
+                }
+                RecordKind::Identity | RecordKind::Secret => {}
+            }
+            self.add(&mut root, record.key, record.generation, tag);
+        }
+        match stored_root {
+            None if root.records.is_empty() => {}
+            None => {
+                return Err(OpenError::Root(format!(
+                    "{} records and no root record",
+                    root.records.len()
+                )));
+            }
+            Some((generation, plain)) => {
+                if plain != Self::root_plain(root.records.len(), &root.sum) {
+                    return Err(OpenError::Root(format!(
+                        "the {} records are not those that the root record (generation {generation}) \
+                         authenticates: part of the state folder was restored, removed or exchanged",
+                        root.records.len()
+                    )));
+                }
+                root.generation = generation;
+            }
+        }
+        *lock(&self.root) = root;
+        Ok(())
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it may do.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Sets what it may do from now on.
+    pub fn set_policy(&self, policy: Policy) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        self.status.advance_epoch();
+    }
+
+    /// Its state.
+    pub fn state(&self) -> PartitionState {
+        match self.state.load(Ordering::Acquire) {
+            0 => PartitionState::Operational,
+            1 => PartitionState::Suspended,
+            _ => PartitionState::Closed,
+        }
+    }
+
+    /// Goes to a state; a closed partition stays closed.
+    pub fn set_state(&self, state: PartitionState) {
+        let changed = self
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
+                (now != PartitionState::Closed as u32).then_some(state as u32)
+            });
+        if changed.is_ok() {
+            self.status.set_state(state as u32);
+            self.status.advance_epoch();
+        }
+    }
+
+    /// Fails unless it is operational.
+    pub fn require_operational(&self) -> Result<(), Failure> {
+        match self.state() {
+            PartitionState::Operational => Ok(()),
+            PartitionState::Suspended => Err(CKR_TOKEN_NOT_PRESENT.into()),
+            PartitionState::Closed => Err(CKR_DEVICE_REMOVED.into()),
+        }
+    }
+
+    /// Random bytes of the partition's DRBG.
+    pub fn random(&self, out: &mut [u8]) -> Result<(), Failure> {
+        lock(&self.drbg).fill(out).map_err(|_| Failure::internal())
+    }
+
+    /// Mixes the caller's bytes into the DRBG.
+    pub fn seed_random(&self, bytes: &[u8]) -> Result<(), Failure> {
+        lock(&self.drbg).mix(bytes).map_err(|_| Failure::internal())
+    }
+
+    // --- connections ---------------------------------------------------------------------------
+
+    /// The connections, for a worker's round.
+    pub fn connections(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<Connection>>> {
+        self.connections
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a connection. False: the quota of connections or of mapped bytes is used up.
+    pub fn add_connection(&self, connection: Arc<Connection>) -> bool {
+        let policy = self.policy();
+        let mut connections = self
+            .connections
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mapped: u64 = connections.iter().map(|c| c.mapped_bytes()).sum();
+        if connections.len() as u64 >= policy.connections
+            || mapped + connection.mapped_bytes() > policy.mapped_bytes
+        {
+            return false;
+        }
+        connections.push(connection);
+        true
+    }
+
+    /// Bytes of shared memory of all connections.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.connections().iter().map(|c| c.mapped_bytes()).sum()
+    }
+
+    /// Takes a connection out, with its sessions and their objects.
+    pub fn remove_connection(&self, connection: &Connection) {
+        connection.close();
+        self.connections
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|c| c.id != connection.id);
+        let ended = std::mem::take(&mut *connection.sessions()).len() as u64;
+        self.sessions.fetch_sub(ended, Ordering::AcqRel);
+        self.write_objects().retain(|_, o| {
+            o.owner
+                .is_none_or(|owner| owner.connection != connection.id)
+        });
+    }
+
+    /// Counts a new session in; returns its number.
+    pub fn begin_session(&self) -> Result<u64, Failure> {
+        let limit = self.policy().sessions;
+        self.sessions
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
+                (n < limit).then_some(n + 1)
+            })
+            .map_err(|_| Failure::new(CKR_SESSION_COUNT))?;
+        Ok(self.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Counts a session out and destroys its objects.
+    pub fn end_session(&self, connection: u64, session: u64) {
+        self.sessions.fetch_sub(1, Ordering::AcqRel);
+        self.write_objects().retain(|_, o| {
+            o.owner
+                .is_none_or(|owner| (owner.connection, owner.session) != (connection, session))
+        });
+    }
+
+    /// Sessions at this moment.
+    pub fn session_count(&self) -> u64 {
+        self.sessions.load(Ordering::Acquire)
+    }
+
+    // --- objects -------------------------------------------------------------------------------
+
+    fn write_objects(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<u64, Arc<Object>>> {
+        self.objects.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The object with this handle.
+    pub fn object(&self, handle: u64) -> Option<Arc<Object>> {
+        self.objects
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&handle)
+            .cloned()
+    }
+
+    /// All objects, by handle.
+    pub fn objects(&self) -> Vec<Arc<Object>> {
+        let mut all: Vec<_> = self
+            .objects
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect();
+        all.sort_unstable_by_key(|object| object.handle);
+        all
+    }
+
+    /// Fails unless `count` further objects fit the quota.
+    pub fn require_room(&self, count: u64) -> Result<(), Failure> {
+        let held = self
+            .objects
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len() as u64;
+        if held + count > self.policy().keys {
+            Err(CKR_DEVICE_MEMORY.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// A handle that no object had before.
+    pub fn new_handle(&self, token: bool) -> u64 {
+        let counter = if token {
+            &self.next_token_object
+        } else {
+            &self.next_session_object
+        };
+        counter.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes an object visible, or its newer form.
+    pub fn insert(&self, object: Object) -> Arc<Object> {
+        let object = Arc::new(object);
+        let replaced = self.write_objects().insert(object.handle, object.clone());
+        if replaced.is_some() {
+            self.status.advance_epoch();
+        }
+        object
+    }
+
+    /// Takes an object away.
+    pub fn remove(&self, handle: u64) {
+        if let Some(object) = self.write_objects().remove(&handle) {
+            object.destroyed.store(true, Ordering::Release);
+        }
+        self.status.advance_epoch();
+    }
+
+    /// The deletions of every token object: C_InitToken stores them.
+    pub fn deletions(&self) -> Vec<Record> {
+        self.objects()
+            .iter()
+            .filter(|object| object.is_token())
+            .map(|object| Record {
+                key: RecordKey {
+                    kind: RecordKind::Object,
+                    id: object.handle,
+                },
+                generation: object.generation + 1,
+                blob: None,
+            })
+            .collect()
+    }
+
+    /// Takes the private session objects of a connection away: its logout.
+    pub fn end_private_session_objects(&self, connection: u64) {
+        self.write_objects().retain(|_, o| {
+            !(o.is_private() && o.owner.is_some_and(|owner| owner.connection == connection))
+        });
+        self.status.advance_epoch();
+    }
+
+    /// Runs slow work that must hold up neither a worker nor the firmware.
+    pub fn run_aside(self: Arc<Self>, work: impl FnOnce() + Send + 'static) {
+        // Without a thread the work is dropped, and with it the reply, which then says so.
+        let _ = std::thread::Builder::new()
+            .name("casemate-aside".into())
+            .spawn(work);
+    }
+
+    /// Takes every object away: the partition's end, or C_InitToken.
+    pub fn remove_all(&self) {
+        self.write_objects().clear();
+        self.status.advance_epoch();
+    }
+
+    // --- records and root ----------------------------------------------------------------------
+
+    fn identity(&self, key: RecordKey, generation: u64) -> Identity {
+        Identity {
+            partition: self.id,
+            key,
+            generation,
+        }
+    }
+
+    /// The record of these bytes, masked.
+    pub fn record(&self, key: RecordKey, generation: u64, plain: &[u8]) -> Result<Record, Failure> {
+        match self
+            .records_key
+            .mask(&self.identity(key, generation), plain)
+        {
+            Ok(blob) => Ok(Record {
+                key,
+                generation,
+                blob: Some(blob),
+            }),
+            Err(MaskError::TooLarge(_)) => Err(CKR_DEVICE_MEMORY.into()),
+            Err(_) => Err(Failure::internal()),
+        }
+    }
+
+    /// Seals bytes that go to a client and come back (operation states).
+    pub fn seal_state(&self, plain: &[u8]) -> Result<Vec<u8>, Failure> {
+        let key = RecordKey {
+            kind: RecordKind::Secret,
+            id: u64::MAX,
+        };
+        self.records_key
+            .mask(&self.identity(key, 0), plain)
+            .map_err(|_| Failure::internal())
+    }
+
+    /// Opens what `seal_state` sealed; None: it is not from here.
+    pub fn open_state(&self, blob: &[u8]) -> Option<Secret> {
+        let key = RecordKey {
+            kind: RecordKind::Secret,
+            id: u64::MAX,
+        };
+        let (identity, plain, _) = self.records_key.unmask(blob).ok()?;
+        (identity == self.identity(key, 0)).then_some(plain)
+    }
+
+    fn fingerprint(&self, key: RecordKey, generation: u64, tag: &[u8; 16]) -> [u8; 32] {
+        let mut message = Vec::with_capacity(40);
+        message.extend_from_slice(&(key.kind as u64).to_le_bytes());
+        message.extend_from_slice(&key.id.to_le_bytes());
+        message.extend_from_slice(&generation.to_le_bytes());
+        message.extend_from_slice(tag);
+        hmac::sha256(self.root_key.expose(), &message)
+    }
+
+    fn add(&self, root: &mut Root, key: RecordKey, generation: u64, tag: [u8; 16]) {
+        self.take_out(root, key);
+        xor(&mut root.sum, &self.fingerprint(key, generation, &tag));
+        root.records.insert(key, (generation, tag));
+    }
+
+    fn take_out(&self, root: &mut Root, key: RecordKey) {
+        if let Some((generation, tag)) = root.records.remove(&key) {
+            xor(&mut root.sum, &self.fingerprint(key, generation, &tag));
+        }
+    }
+
+    fn apply(&self, root: &mut Root, records: &[Record]) {
+        for record in records {
+            match record.blob.as_deref().and_then(masking::tag_of) {
+                Some(tag) => self.add(root, record.key, record.generation, tag),
+                None => self.take_out(root, record.key),
+            }
+        }
+    }
+
+    fn root_plain(count: usize, sum: &[u8; 32]) -> Vec<u8> {
+        let mut plain = Vec::with_capacity(40);
+        plain.extend_from_slice(&(count as u64).to_le_bytes());
+        plain.extend_from_slice(sum);
+        plain
+    }
+
+    /// The root record as it will be when these changes are stored, in their order.
+    pub fn seal_root<'a>(
+        &self,
+        changes: impl Iterator<Item = &'a [Record]>,
+    ) -> Result<Record, Failure> {
+        let root = lock(&self.root);
+        let (mut count, mut sum) = (root.records.len(), root.sum);
+        let mut changed: HashMap<RecordKey, Option<(u64, [u8; 16])>> = HashMap::new();
+        for record in changes.flatten() {
+            let before = changed
+                .get(&record.key)
+                .copied()
+                .unwrap_or(root.records.get(&record.key).copied());
+            let after = record
+                .blob
+                .as_deref()
+                .and_then(masking::tag_of)
+                .map(|tag| (record.generation, tag));
+            if let Some((generation, tag)) = before {
+                xor(&mut sum, &self.fingerprint(record.key, generation, &tag));
+                count -= 1;
+            }
+            if let Some((generation, tag)) = after {
+                xor(&mut sum, &self.fingerprint(record.key, generation, &tag));
+                count += 1;
+            }
+            changed.insert(record.key, after);
+        }
+        let key = RecordKey {
+            kind: RecordKind::Root,
+            id: 0,
+        };
+        self.record(key, root.generation + 1, &Self::root_plain(count, &sum))
+    }
+
+    /// These records are on disk.
+    pub fn commit_root(&self, records: &[Record]) {
+        let mut root = lock(&self.root);
+        self.apply(&mut root, records);
+        root.generation += 1;
+    }
+
+    /// How often the stored state has changed.
+    pub fn root_generation(&self) -> u64 {
+        lock(&self.root).generation
+    }
+}
+
+fn xor(sum: &mut [u8; 32], value: &[u8; 32]) {
+    for (left, right) in sum.iter_mut().zip(value) {
+        *left ^= right;
+    }
+}

@@ -1,0 +1,85 @@
+//! Where the sealing secret comes from: a file now, the root of trust later.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::lc::{Secret, random};
+use crate::masking::SECRET_BYTES;
+
+/// Something that has the module's sealing secret.
+pub trait SealingSource {
+    /// The secret, `SECRET_BYTES` long; or what is wrong and what to do.
+    fn secret(&self) -> Result<Secret, String>;
+}
+
+/// A file of `SECRET_BYTES` bytes that only its owner can read.
+#[derive(Debug)]
+pub struct SealingFile {
+    path: PathBuf,
+    create: bool,
+}
+
+impl SealingFile {
+    /// The file at `path`; with `create` it is made if it is not there.
+    pub fn new(path: &Path, create: bool) -> Self {
+        Self {
+            path: path.to_owned(),
+            create,
+        }
+    }
+
+    fn make(&self) -> Result<Secret, String> {
+        let fail = |error: &dyn std::fmt::Display| format!("{}: {error}", self.path.display());
+        let mut secret = Secret::zeroed(SECRET_BYTES);
+        random::fill(secret.expose_mut()).map_err(|e| fail(&e))?;
+        // A whole file or none: written beside, synced, then renamed.
+        let beside = self.path.with_extension("new");
+        let _ = std::fs::remove_file(&beside);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&beside)
+            .map_err(|e| fail(&e))?;
+        file.write_all(secret.expose())
+            .and_then(|()| file.sync_all())
+            .map_err(|e| fail(&e))?;
+        std::fs::rename(&beside, &self.path).map_err(|e| fail(&e))?;
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|e| fail(&e))?;
+        Ok(secret)
+    }
+}
+
+impl SealingSource for SealingFile {
+    fn secret(&self) -> Result<Secret, String> {
+        let fail = |what: &dyn std::fmt::Display| format!("{}: {what}", self.path.display());
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.create => {
+                return self.make();
+            }
+            Err(error) => return Err(fail(&error)),
+        };
+        let metadata = file.metadata().map_err(|e| fail(&e))?;
+        if metadata.mode() & 0o077 != 0 {
+            return Err(fail(&format!(
+                "mode {:o} lets others read it, expected 600; chmod 600 it after making sure that nobody has",
+                metadata.mode() & 0o777
+            )));
+        }
+        if metadata.len() != SECRET_BYTES as u64 {
+            return Err(fail(&format!(
+                "has {} bytes, expected {SECRET_BYTES}",
+                metadata.len()
+            )));
+        }
+        let mut secret = Secret::zeroed(SECRET_BYTES);
+        file.read_exact(secret.expose_mut()).map_err(|e| fail(&e))?;
+        Ok(secret)
+    }
+}
