@@ -71,9 +71,10 @@ def spki_mldsa87(public_key: bytes) -> bytes:
     return der.sequence(MLDSA87, der.bit_string(public_key))
 
 
-def basic_constraints(path_length: int) -> Extension:
-    """Critical; a certificate authority with a path length."""
-    value = der.sequence(der.boolean(True), der.integer(path_length))
+def basic_constraints(path_length: int | None) -> Extension:
+    """Critical; a certificate authority, with a path length unless it is None."""
+    limit = b"" if path_length is None else der.integer(path_length)
+    value = der.sequence(der.boolean(True), limit)
     return Extension(OID_BASIC_CONSTRAINTS, True, value)
 
 
@@ -350,3 +351,39 @@ def _read_extensions(outer: der_reader.Element) -> tuple[Extension, ...]:
         seen.add(oid)
         extensions.append(Extension(oid, critical, value))
     return tuple(extensions)
+
+
+def read_basic_constraints(value: bytes) -> tuple[bool, int | None]:
+    """Whether it is an authority, and its path length if it has one. Raises DerError."""
+    fields = der_reader.parse_one(value, der_reader.SEQUENCE, "basic constraints").children()
+    authority, limit = False, None
+    if fields.peek() == der_reader.BOOLEAN:
+        authority = der_reader.read_boolean(fields.next())
+    if fields.peek() == der_reader.INTEGER:
+        limit = der_reader.read_integer(fields.next())
+    fields.end("basic constraints")
+    return authority, limit
+
+
+def read_key_usage(value: bytes) -> tuple[bool, bool]:
+    """Whether the key may sign data, and whether it may sign certificates. Raises DerError."""
+    bits, _ = der_reader.read_bit_string(der_reader.parse_one(value))
+    first = bits[0] if bits else 0
+    return bool(first & 0x80), bool(first & 0x04)
+
+
+def read_extended_key_usage(value: bytes) -> tuple[str, ...]:
+    """The key purposes, in order. Raises DerError."""
+    outer = der_reader.parse_one(value, der_reader.SEQUENCE, "extended key usage")
+    return tuple(der_reader.read_oid(element) for element in outer.children())
+
+
+def read_subject_key_id(value: bytes) -> bytes:
+    """The key identifier. Raises DerError."""
+    return der_reader.parse_one(value, der_reader.OCTET_STRING, "key identifier").content
+
+
+def read_authority_key_id(value: bytes) -> bytes | None:
+    """The issuer's key identifier if it is stated. Raises DerError."""
+    outer = der_reader.parse_one(value, der_reader.SEQUENCE, "authority key identifier")
+    return next((element.content for element in outer.children() if element.tag == 0x80), None)
