@@ -1,5 +1,6 @@
 //! Elliptic curves of FIPS 186-5 and SP 800-186: P-256, P-384, P-521; ECDSA and ECDH.
 
+use super::error::failed;
 use super::{Error, Secret};
 use aws_lc_sys::{
     BN_bin2bn, BN_bn2bin_padded, BN_clear_free, BN_free, EC_GROUP, EC_KEY, EC_KEY_check_fips,
@@ -8,7 +9,7 @@ use aws_lc_sys::{
     EC_KEY_set_public_key, EC_POINT_free, EC_POINT_mul, EC_POINT_new, EC_POINT_oct2point,
     EC_POINT_point2oct, EC_group_p256, EC_group_p384, EC_group_p521, ECDH_compute_key,
     ECDSA_SIG_free, ECDSA_SIG_get0_r, ECDSA_SIG_get0_s, ECDSA_SIG_new, ECDSA_SIG_set0,
-    ECDSA_do_sign, ECDSA_do_verify, ERR_clear_error, point_conversion_form_t,
+    ECDSA_do_sign, ECDSA_do_verify, point_conversion_form_t,
 };
 
 /// A curve.
@@ -79,12 +80,6 @@ impl Drop for Handle {
         // SAFETY: owned, freed once; AWS-LC wipes the scalar.
         unsafe { EC_KEY_free(self.0) };
     }
-}
-
-fn failed<T>(error: Error) -> Result<T, Error> {
-    // SAFETY: clears this thread's error queue.
-    unsafe { ERR_clear_error() };
-    Err(error)
 }
 
 impl Handle {

@@ -45,3 +45,15 @@ impl std::fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// Fails with this error and empties AWS-LC's error queue of this thread.
+pub(super) fn failed<T>(error: Error) -> Result<T, Error> {
+    // SAFETY: touches only this thread's queue.
+    unsafe { aws_lc_sys::ERR_clear_error() };
+    Err(error)
+}
+
+/// AWS-LC's answer as a result: 1 is success.
+pub(super) fn check(answer: std::os::raw::c_int, error: Error) -> Result<(), Error> {
+    if answer == 1 { Ok(()) } else { failed(error) }
+}

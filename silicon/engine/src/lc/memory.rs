@@ -69,6 +69,26 @@ impl<'a> Input<'a> {
         unsafe { std::ptr::copy_nonoverlapping(self.base, target.as_mut_ptr(), length) };
     }
 
+    /// A private copy of what is not secret, read once.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut copy = vec![0; self.length];
+        self.copy_to(&mut copy);
+        copy
+    }
+
+    /// Whether `length` bytes written at the output's next byte would overwrite this input. Exactly
+    /// in place (the same first byte) counts as well.
+    pub(super) fn overlaps(&self, output: &Output<'_>, length: usize) -> bool {
+        let input = self.base.addr();
+        let output = output.base.addr() + output.written;
+        input < output + length && output < input + self.length
+    }
+
+    /// Whether the output's next byte is this input's first.
+    pub(super) fn in_place(&self, output: &Output<'_>) -> bool {
+        self.base.addr() == output.base.addr() + output.written
+    }
+
     /// The part from `offset`, at most `length` bytes.
     pub fn part(&self, offset: usize, length: usize) -> Input<'a> {
         let offset = offset.min(self.length);

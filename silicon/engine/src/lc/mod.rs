@@ -6,15 +6,30 @@
 //! Functions that may run directly on memory that a client can change while they run take `Input`
 //! and `Output`; all others take slices of private memory (DESIGN.md, section 6).
 
+pub mod aes;
+pub mod cmac;
+pub mod digest;
 pub mod ec;
 pub mod error;
 pub mod gcm;
 pub mod hmac;
 pub mod kdf;
+pub mod keywrap;
 pub mod memory;
 pub mod random;
 pub mod secret;
+pub mod xts;
 
 pub use error::Error;
 pub use memory::{Input, Output};
 pub use secret::Secret;
+
+/// The bytes that a known answer spells.
+#[cfg(test)]
+pub(crate) fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u32> = text.chars().map(|c| c.to_digit(16).unwrap()).collect();
+    digits
+        .chunks(2)
+        .map(|pair| (pair[0] * 16 + pair[1]) as u8)
+        .collect()
+}
