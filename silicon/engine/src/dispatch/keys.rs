@@ -1,63 +1,366 @@
 //! Making keys: generate, wrap, unwrap, derive, encapsulate (PKCS#11 3.2, sections 5.18 and 5.19).
+//!
+//! What keeps sensitive keys sensitive, beyond the standard's attributes:
+//! - a sensitive key is wrapped only by a secret key that was always sensitive itself, and never by
+//!   a key that may also decrypt (itself, or as the private half of a public key that is here);
+//! - what a sensitive key unwraps is sensitive;
+//! - a key derived or encapsulated from a sensitive key is sensitive.
+//!
+//! The policy `legacy-test` lifts the first half of the first rule and the second rule, which outside
+//! suites of older semantics trip over.
 
-use casemate_transport::message::Operation;
+use casemate_transport::message::{Operation, Usage};
 use cryptoki_sys::*;
 
 use super::objects::decode;
 use super::{Call, Outcome, Result};
 use crate::attributes::Attributes;
 use crate::failure::Failure;
+use crate::keys::Key;
+use crate::lc::Secret;
 use crate::mechanisms::Made;
+use crate::object::Object;
 use crate::template::{self, Origin};
 
 impl Call<'_> {
     pub(super) fn manage_key(&mut self, operation: Operation) -> Result<Outcome> {
+        self.session()?;
         match operation {
             Operation::GenerateKey => self.generate_key(),
             Operation::GenerateKeyPair => self.generate_key_pair(),
-            _ => Err(CKR_FUNCTION_NOT_SUPPORTED.into()),
+            Operation::WrapKey => self.wrap_key(&[]),
+            Operation::WrapKeyAuthenticated => self.wrap_key(self.first),
+            Operation::UnwrapKey => self.unwrap_key(&[]),
+            Operation::UnwrapKeyAuthenticated => self.unwrap_key(self.second),
+            Operation::DeriveKey => self.derive_key(),
+            Operation::EncapsulateKey => self.encapsulate_key(),
+            _ => self.decapsulate_key(),
         }
     }
 
     fn generate_key(&mut self) -> Result<Outcome> {
-        self.session()?;
         let mechanism = self.mechanism()?;
         let template = self.template()?;
         template::check(CKO_SECRET_KEY, &template)?;
+        self.require_creation_of(&template)?;
         let made = mechanism.generate(self, self.parameters, &template)?;
-        let object = self.finish_generated(CKO_SECRET_KEY, template, made)?;
+        let object = self.finish(CKO_SECRET_KEY, Origin::Generated, template, made)?;
         self.add_objects("generate a key", vec![object], Vec::new())
     }
 
     fn generate_key_pair(&mut self) -> Result<Outcome> {
-        self.session()?;
         let mechanism = self.mechanism()?;
         let public = decode(self.first)?;
         let private = self.template()?;
         template::check(CKO_PUBLIC_KEY, &public)?;
         template::check(CKO_PRIVATE_KEY, &private)?;
+        self.require_creation_of(&public)?;
+        self.require_creation_of(&private)?;
         let (made_public, made_private) =
             mechanism.generate_pair(self, self.parameters, &public, &private)?;
-        let public = self.finish_generated(CKO_PUBLIC_KEY, public, made_public)?;
-        let private = self.finish_generated(CKO_PRIVATE_KEY, private, made_private)?;
+        let public = self.finish(CKO_PUBLIC_KEY, Origin::Generated, public, made_public)?;
+        let private = self.finish(CKO_PRIVATE_KEY, Origin::Generated, private, made_private)?;
         self.add_objects("generate a key pair", vec![public, private], Vec::new())
     }
 
-    fn finish_generated(
+    /// Completes the template of a made key with what follows from its value.
+    fn finish(
         &self,
         class: CK_OBJECT_CLASS,
+        origin: Origin,
         mut template: Attributes,
         made: Made,
-    ) -> Result<(Attributes, Option<crate::keys::Key>)> {
+    ) -> Result<(Attributes, Option<Key>)> {
         for (kind, value) in made.attributes.iter() {
             // What the template says of the value must be what was made.
-            if kind == CKA_KEY_TYPE && template.get(kind).is_some_and(|given| given != value) {
-                return Err(Failure::new(CKR_TEMPLATE_INCONSISTENT));
+            if template.get(kind).is_some_and(|given| given != value) {
+                return Err(CKR_TEMPLATE_INCONSISTENT.into());
             }
             template.set(kind, value);
         }
-        template.set_number(CKA_KEY_GEN_MECHANISM, self.header.mechanism);
-        template::complete(class, Origin::Generated, &mut template);
+        if origin == Origin::Generated {
+            template.set_number(CKA_KEY_GEN_MECHANISM, self.header.mechanism);
+        }
+        template::complete(class, origin, &mut template);
         Ok((template, Some(made.key)))
     }
+
+    // --- wrapping ------------------------------------------------------------------------------
+
+    fn wrap_key(&mut self, associated: &[u8]) -> Result<Outcome> {
+        let mechanism = self.mechanism()?;
+        let (wrapping, wrapping_key) =
+            match self.key_for(self.header.object, Usage::Wrap, self.header.mechanism) {
+                Err(failure) if failure.code == CKR_KEY_HANDLE_INVALID => {
+                    return Err(CKR_WRAPPING_KEY_HANDLE_INVALID.into());
+                }
+                other => other?,
+            };
+        let (target, target_key) = self.key(self.header.aux)?;
+        self.require_wrappable(&wrapping, &wrapping_key, &target)?;
+        mechanism
+            .check(Usage::Wrap, Some(&wrapping_key), self.parameters)
+            .map_err(|failure| {
+                if failure.code == CKR_KEY_TYPE_INCONSISTENT {
+                    CKR_WRAPPING_KEY_TYPE_INCONSISTENT.into()
+                } else {
+                    failure
+                }
+            })?;
+        self.require_context(&wrapping)?;
+        let material = target_key.wrappable()?;
+        let wrapped =
+            mechanism.wrap(self, &wrapping_key, self.parameters, &material, associated)?;
+        if self.length_only() {
+            return Ok(Outcome::Length(wrapped.len()));
+        }
+        Ok(Outcome::Bytes(wrapped, 0, 0))
+    }
+
+    fn require_wrappable(
+        &self,
+        wrapping: &Object,
+        wrapping_key: &Key,
+        target: &Object,
+    ) -> Result<()> {
+        if target.class == CKO_PUBLIC_KEY {
+            return Err(CKR_KEY_NOT_WRAPPABLE.into());
+        }
+        if !target.attributes.is_true(CKA_EXTRACTABLE) {
+            return Err(CKR_KEY_UNEXTRACTABLE.into());
+        }
+        let refused = Failure::new(CKR_KEY_NOT_WRAPPABLE);
+        if target.attributes.is_true(CKA_WRAP_WITH_TRUSTED)
+            && !wrapping.attributes.is_true(CKA_TRUSTED)
+        {
+            return Err(refused);
+        }
+        if let Some(required) = wrapping.attributes.get(CKA_WRAP_TEMPLATE)
+            && !decode(required)?
+                .iter()
+                .all(|(kind, value)| target.attributes.get(kind) == Some(value))
+        {
+            return Err(refused);
+        }
+        if !target.attributes.is_true(CKA_SENSITIVE) {
+            return Ok(());
+        }
+        let may_decrypt = match wrapping.class {
+            CKO_SECRET_KEY => wrapping.permits(Usage::Decrypt),
+            _ => self.partition.objects().iter().any(|object| {
+                object.permits(Usage::Decrypt)
+                    && object
+                        .key
+                        .as_ref()
+                        .is_some_and(|key| key.is_pair_of(wrapping_key))
+            }),
+        };
+        let readable =
+            wrapping.class == CKO_SECRET_KEY && !wrapping.attributes.is_true(CKA_ALWAYS_SENSITIVE);
+        if may_decrypt || (readable && !self.policy.legacy_test) {
+            return Err(refused);
+        }
+        Ok(())
+    }
+
+    fn unwrap_key(&mut self, associated: &[u8]) -> Result<Outcome> {
+        let mechanism = self.mechanism()?;
+        let (unwrapping, key) =
+            match self.key_for(self.header.object, Usage::Unwrap, self.header.mechanism) {
+                Err(failure) if failure.code == CKR_KEY_HANDLE_INVALID => {
+                    return Err(CKR_UNWRAPPING_KEY_HANDLE_INVALID.into());
+                }
+                other => other?,
+            };
+        let mut template = decode(self.first)?;
+        impose(
+            &mut template,
+            unwrapping.attributes.get(CKA_UNWRAP_TEMPLATE),
+        )?;
+        let class = template
+            .number(CKA_CLASS)?
+            .ok_or(Failure::new(CKR_TEMPLATE_INCOMPLETE))?;
+        if !matches!(class, CKO_SECRET_KEY | CKO_PRIVATE_KEY) {
+            return Err(CKR_TEMPLATE_INCONSISTENT.into());
+        }
+        template::check(class, &template)?;
+        self.require_creation_of(&template)?;
+        let declassifies = template.boolean(CKA_SENSITIVE)? == Some(false);
+        if declassifies && unwrapping.attributes.is_true(CKA_SENSITIVE) && !self.policy.legacy_test
+        {
+            return Err(CKR_TEMPLATE_INCONSISTENT.into());
+        }
+        let kind = template
+            .number(CKA_KEY_TYPE)?
+            .ok_or(Failure::new(CKR_TEMPLATE_INCOMPLETE))?;
+        mechanism
+            .check(Usage::Unwrap, Some(&key), self.parameters)
+            .map_err(|failure| {
+                if failure.code == CKR_KEY_TYPE_INCONSISTENT {
+                    CKR_UNWRAPPING_KEY_TYPE_INCONSISTENT.into()
+                } else {
+                    failure
+                }
+            })?;
+        self.require_context(&unwrapping)?;
+        let wrapped = self.data();
+        let material =
+            mechanism.unwrap(self, &key, self.parameters, wrapped.expose(), associated)?;
+        let made = Key::from_wrapped(class, kind, &template, material)?;
+        let object = self.finish(class, Origin::Unwrapped, template, made)?;
+        self.add_objects("unwrap a key", vec![object], Vec::new())
+    }
+
+    // --- derivation ----------------------------------------------------------------------------
+
+    fn derive_key(&mut self) -> Result<Outcome> {
+        let mechanism = self.mechanism()?;
+        let (base, key) = self.key_for(self.header.object, Usage::Derive, self.header.mechanism)?;
+        let mut template = self.template()?;
+        impose(&mut template, base.attributes.get(CKA_DERIVE_TEMPLATE))?;
+        template.set_default(CKA_CLASS, &CKO_SECRET_KEY.to_le_bytes());
+        self.check_derived(&base, &mut template)?;
+        mechanism.check(Usage::Derive, Some(&key), self.parameters)?;
+        self.require_context(&base)?;
+        let derived = mechanism.derive(self, &key, self.parameters, &template)?;
+        let mut objects = Vec::new();
+        if let Some(made) = derived.key {
+            objects.push(self.finish_derived(&base, template, made)?);
+        }
+        for (mut template, made) in derived.further {
+            self.check_derived(&base, &mut template)?;
+            objects.push(self.finish_derived(&base, template, made)?);
+        }
+        self.add_objects("derive a key", objects, derived.output)
+    }
+
+    fn check_derived(&self, base: &Object, template: &mut Attributes) -> Result<()> {
+        let class = template.number(CKA_CLASS)?.unwrap_or(CKO_SECRET_KEY);
+        if !matches!(class, CKO_SECRET_KEY | CKO_DATA) {
+            return Err(CKR_TEMPLATE_INCONSISTENT.into());
+        }
+        template::check(class, template)?;
+        self.require_creation_of(template)?;
+        if class == CKO_DATA {
+            return Ok(());
+        }
+        // From a sensitive key only sensitive ones come, from one that stays only those that stay.
+        if base.attributes.is_true(CKA_SENSITIVE) && !self.policy.legacy_test {
+            if template.boolean(CKA_SENSITIVE)? == Some(false) {
+                return Err(CKR_TEMPLATE_INCONSISTENT.into());
+            }
+            template.set_boolean(CKA_SENSITIVE, true);
+        }
+        if !base.attributes.is_true(CKA_EXTRACTABLE)
+            && base.class == CKO_SECRET_KEY
+            && !self.policy.legacy_test
+        {
+            if template.boolean(CKA_EXTRACTABLE)? == Some(true) {
+                return Err(CKR_TEMPLATE_INCONSISTENT.into());
+            }
+            template.set_boolean(CKA_EXTRACTABLE, false);
+        }
+        Ok(())
+    }
+
+    fn finish_derived(
+        &self,
+        base: &Object,
+        template: Attributes,
+        made: Made,
+    ) -> Result<(Attributes, Option<Key>)> {
+        let class = template.number(CKA_CLASS)?.unwrap_or(CKO_SECRET_KEY);
+        let (mut attributes, key) = self.finish(class, Origin::Derived, template, made)?;
+        if class == CKO_DATA {
+            if let Some(Key::Secret(key)) = &key {
+                attributes.set(CKA_VALUE, key.value().expose());
+            }
+            return Ok((attributes, None));
+        }
+        let always =
+            base.attributes.is_true(CKA_ALWAYS_SENSITIVE) && attributes.is_true(CKA_SENSITIVE);
+        let never =
+            base.attributes.is_true(CKA_NEVER_EXTRACTABLE) && !attributes.is_true(CKA_EXTRACTABLE);
+        attributes.set_boolean(CKA_ALWAYS_SENSITIVE, always);
+        attributes.set_boolean(CKA_NEVER_EXTRACTABLE, never);
+        Ok((attributes, key))
+    }
+
+    // --- encapsulation -------------------------------------------------------------------------
+
+    fn encapsulate_key(&mut self) -> Result<Outcome> {
+        let mechanism = self.mechanism()?;
+        let (public, key) = self.key_for(
+            self.header.object,
+            Usage::Encapsulate,
+            self.header.mechanism,
+        )?;
+        let mut template = self.template()?;
+        impose(
+            &mut template,
+            public.attributes.get(CKA_ENCAPSULATE_TEMPLATE),
+        )?;
+        mechanism.check(Usage::Encapsulate, Some(&key), self.parameters)?;
+        let (length, _) =
+            mechanism.output_length(Usage::Encapsulate, Some(&key), self.parameters, 0)?;
+        if self.length_only() {
+            return Ok(Outcome::Length(length));
+        }
+        self.require_capacity(length)?;
+        let (ciphertext, secret) = mechanism.encapsulate(self, &key, self.parameters)?;
+        let object = self.shared_secret(template, secret)?;
+        self.add_objects("encapsulate a key", vec![object], ciphertext)
+    }
+
+    fn decapsulate_key(&mut self) -> Result<Outcome> {
+        let mechanism = self.mechanism()?;
+        let (private, key) = self.key_for(
+            self.header.object,
+            Usage::Decapsulate,
+            self.header.mechanism,
+        )?;
+        let mut template = decode(self.first)?;
+        impose(
+            &mut template,
+            private.attributes.get(CKA_DECAPSULATE_TEMPLATE),
+        )?;
+        mechanism.check(Usage::Decapsulate, Some(&key), self.parameters)?;
+        self.require_context(&private)?;
+        let secret = mechanism.decapsulate(&key, self.parameters, self.data().expose())?;
+        let object = self.shared_secret(template, secret)?;
+        self.add_objects("decapsulate a key", vec![object], Vec::new())
+    }
+
+    fn shared_secret(
+        &self,
+        mut template: Attributes,
+        secret: Secret,
+    ) -> Result<(Attributes, Option<Key>)> {
+        template.set_default(CKA_CLASS, &CKO_SECRET_KEY.to_le_bytes());
+        template.set_default(CKA_KEY_TYPE, &CKK_GENERIC_SECRET.to_le_bytes());
+        template::check(CKO_SECRET_KEY, &template)?;
+        self.require_creation_of(&template)?;
+        let kind = template.number(CKA_KEY_TYPE)?.unwrap_or(CKK_GENERIC_SECRET);
+        let made = Key::from_shared(kind, &template, &secret)?;
+        self.finish(CKO_SECRET_KEY, Origin::Derived, template, made)
+    }
+
+    fn require_creation_of(&self, template: &Attributes) -> Result<()> {
+        let session = self.session()?;
+        self.require_creation(&session, template)
+    }
+}
+
+/// A wrapping key's template for what it unwraps or derives: what it says must hold, and is set.
+fn impose(template: &mut Attributes, required: Option<&[u8]>) -> Result<()> {
+    let Some(required) = required else {
+        return Ok(());
+    };
+    for (kind, value) in decode(required)?.iter() {
+        if template.get(kind).is_some_and(|given| given != value) {
+            return Err(CKR_TEMPLATE_INCONSISTENT.into());
+        }
+        template.set(kind, value);
+    }
+    Ok(())
 }

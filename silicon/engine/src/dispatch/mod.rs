@@ -63,7 +63,6 @@ pub(crate) struct Call<'a> {
     pub policy: Arc<Policy>,
     pub parameters: &'a [u8],
     pub first: &'a [u8],
-    #[expect(dead_code, reason = "UnwrapKeyAuthenticated reads it")]
     pub second: &'a [u8],
     data: *const u8,
     data_length: usize,

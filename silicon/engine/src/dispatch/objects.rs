@@ -117,7 +117,7 @@ impl Call<'_> {
         }
     }
 
-    fn require_creation(
+    pub(super) fn require_creation(
         &self,
         session: &crate::session::Session,
         attributes: &Attributes,
@@ -180,6 +180,19 @@ impl Call<'_> {
         Ok(())
     }
 
+    /// Decryption, wrapping and unwrapping are given at a key's creation or never: a key that wraps
+    /// now and decrypts later would give away what it wrapped.
+    fn require_no_new_power(&self, object: &Object, changes: &Attributes) -> Result<()> {
+        let powers = [CKA_DECRYPT, CKA_WRAP, CKA_UNWRAP];
+        let gains = powers
+            .into_iter()
+            .any(|kind| changes.get(kind) == Some(&[1]) && !object.attributes.is_true(kind));
+        if gains && object.attributes.is_true(CKA_SENSITIVE) && !self.policy.legacy_test {
+            return Err(CKR_ATTRIBUTE_READ_ONLY.into());
+        }
+        Ok(())
+    }
+
     fn destroy_object(&mut self) -> Result<Outcome> {
         let object = self.object(self.header.object)?;
         self.require_change(&object)?;
@@ -219,6 +232,7 @@ impl Call<'_> {
             rest.remove(CKA_TRUSTED);
         }
         template::check_change(object.class, &object.attributes, &rest, false)?;
+        self.require_no_new_power(&object, &rest)?;
         let mut attributes = object.attributes.clone();
         changes
             .iter()

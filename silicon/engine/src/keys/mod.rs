@@ -1,14 +1,15 @@
 //! Keys as the mechanisms use them: parsed once, shared by all operations under way.
 
-use cryptoki_sys::{
-    CK_KEY_TYPE, CK_OBJECT_CLASS, CKA_EC_PARAMS, CKA_EC_POINT, CKA_VALUE, CKK_EC, CKO_PRIVATE_KEY,
-    CKO_PUBLIC_KEY, CKO_SECRET_KEY, CKR_ATTRIBUTE_VALUE_INVALID, CKR_DOMAIN_PARAMS_INVALID,
-    CKR_KEY_TYPE_INCONSISTENT, CKR_TEMPLATE_INCOMPLETE,
-};
+use cryptoki_sys::*;
 
 use crate::attributes::Attributes;
 use crate::failure::Failure;
 use crate::lc::{self, Secret, ec};
+use crate::mechanisms::Made;
+
+pub mod secret;
+
+pub use secret::SecretKey;
 
 /// A key of any kind.
 #[derive(Debug)]
@@ -21,24 +22,6 @@ pub enum Key {
     Secret(SecretKey),
 }
 
-/// A secret key, with what mechanisms precompute from it.
-#[derive(Debug)]
-pub struct SecretKey {
-    value: Secret,
-}
-
-impl SecretKey {
-    /// The key with this value.
-    pub fn new(value: Secret) -> Self {
-        Self { value }
-    }
-
-    /// The value, for mechanisms.
-    pub fn value(&self) -> &Secret {
-        &self.value
-    }
-}
-
 impl Key {
     /// What the vault stores of a key: enough to make it again, with its public attributes. Public
     /// keys are made again from their attributes alone.
@@ -46,7 +29,7 @@ impl Key {
         match self {
             Self::EcPrivate(key) => Ok(key.scalar()?),
             Self::EcPublic(_) => Ok(Secret::zeroed(0)),
-            Self::Secret(key) => Ok(key.value.clone()),
+            Self::Secret(key) => Ok(key.value().clone()),
         }
     }
 
@@ -56,7 +39,7 @@ impl Key {
             (Self::EcPrivate(key), CKA_VALUE) => {
                 key.scalar().ok().map(|scalar| scalar.expose().to_vec())
             }
-            (Self::Secret(key), CKA_VALUE) => Some(key.value.expose().to_vec()),
+            (Self::Secret(key), CKA_VALUE) => Some(key.value().expose().to_vec()),
             _ => None,
         }
     }
@@ -108,17 +91,85 @@ impl Key {
                 Ok(Self::EcPrivate(key))
             }
             (CKO_PUBLIC_KEY, CKK_EC) => Self::ec_public(attributes),
-            _ => Err(CKR_KEY_TYPE_INCONSISTENT.into()),
+            (CKO_SECRET_KEY, _) => {
+                if attributes.contains(CKA_VALUE_LEN) {
+                    return Err(CKR_ATTRIBUTE_READ_ONLY.into());
+                }
+                let value = attributes
+                    .remove(CKA_VALUE)
+                    .ok_or(Failure::new(CKR_TEMPLATE_INCOMPLETE))?;
+                let made =
+                    secret::made(key_type, Secret::from(value)).map_err(|failure| match failure
+                        .code
+                    {
+                        CKR_KEY_SIZE_RANGE => CKR_ATTRIBUTE_VALUE_INVALID.into(),
+                        _ => failure,
+                    })?;
+                made.attributes
+                    .iter()
+                    .for_each(|(kind, value)| attributes.set(kind, value));
+                Ok(made.key)
+            }
+            _ => Err(CKR_TEMPLATE_INCONSISTENT.into()),
+        }
+    }
+
+    /// The material as it is wrapped: the value of a secret key, PKCS#8 for a private one.
+    pub fn wrappable(&self) -> Result<Secret, Failure> {
+        match self {
+            Self::Secret(key) => Ok(key.value().clone()),
+            _ => Err(CKR_KEY_NOT_WRAPPABLE.into()),
+        }
+    }
+
+    /// The key in unwrapped material.
+    pub fn from_wrapped(
+        class: CK_OBJECT_CLASS,
+        key_type: CK_KEY_TYPE,
+        template: &Attributes,
+        material: Secret,
+    ) -> Result<Made, Failure> {
+        if class != CKO_SECRET_KEY {
+            return Err(CKR_WRAPPED_KEY_INVALID.into());
+        }
+        // Mechanisms that cannot tell the length (padding with zeros) leave it to the template.
+        let material = match template.number(CKA_VALUE_LEN)? {
+            Some(length) => {
+                let kept = usize::try_from(length)
+                    .ok()
+                    .and_then(|n| material.expose().get(..n));
+                Secret::copy(kept.ok_or(Failure::new(CKR_TEMPLATE_INCONSISTENT))?)
+            }
+            None => material,
+        };
+        secret::made(key_type, material).map_err(|failure| match failure.code {
+            CKR_KEY_SIZE_RANGE => CKR_WRAPPED_KEY_LEN_RANGE.into(),
+            _ => failure,
+        })
+    }
+
+    /// The key that a shared secret makes.
+    pub fn from_shared(
+        key_type: CK_KEY_TYPE,
+        template: &Attributes,
+        shared: &Secret,
+    ) -> Result<Made, Failure> {
+        secret::from_derived(key_type, template, shared)
+    }
+
+    /// Whether this private key belongs to that public one.
+    pub fn is_pair_of(&self, public: &Key) -> bool {
+        match (self, public) {
+            (Self::EcPrivate(private), Self::EcPublic(public)) => private
+                .public_point()
+                .is_ok_and(|point| public.point().is_ok_and(|other| other == point)),
+            _ => false,
         }
     }
 }
 
 impl From<lc::Error> for Failure {
     fn from(error: lc::Error) -> Self {
-        use cryptoki_sys::{
-            CKR_DATA_LEN_RANGE, CKR_ENCRYPTED_DATA_INVALID, CKR_KEY_SIZE_RANGE,
-            CKR_MECHANISM_INVALID, CKR_MECHANISM_PARAM_INVALID, CKR_SIGNATURE_INVALID,
-        };
         match error {
             lc::Error::Key | lc::Error::Encoding => CKR_ATTRIBUTE_VALUE_INVALID.into(),
             lc::Error::Size => CKR_KEY_SIZE_RANGE.into(),
