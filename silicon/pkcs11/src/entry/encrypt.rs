@@ -1,0 +1,39 @@
+//! Encryption (PKCS#11 3.2, section 5.8).
+
+use crate::outcome::entries;
+use crate::output::{Output, input};
+use crate::state::STATE;
+use casemate_transport::message::Usage;
+use cryptoki_sys::*;
+
+entries! {
+    fn C_EncryptInit(session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE) {
+        STATE.session(session)?.begin(Usage::Encrypt, mechanism, key)
+    }
+
+    fn C_Encrypt(
+        session: CK_SESSION_HANDLE,
+        data: *mut CK_BYTE, length: CK_ULONG,
+        result: *mut CK_BYTE, result_length: *mut CK_ULONG,
+    ) {
+        let mut session = STATE.session(session)?;
+        session.single(Usage::Encrypt, input(data, length), Output::new(result, result_length))
+    }
+
+    fn C_EncryptUpdate(
+        session: CK_SESSION_HANDLE,
+        data: *mut CK_BYTE, length: CK_ULONG,
+        result: *mut CK_BYTE, result_length: *mut CK_ULONG,
+    ) {
+        let mut session = STATE.session(session)?;
+        session.update_into(Usage::Encrypt, input(data, length), Output::new(result, result_length))
+    }
+
+    fn C_EncryptFinal(
+        session: CK_SESSION_HANDLE,
+        result: *mut CK_BYTE, result_length: *mut CK_ULONG,
+    ) {
+        let mut session = STATE.session(session)?;
+        session.finish_into(Usage::Encrypt, Output::new(result, result_length))
+    }
+}

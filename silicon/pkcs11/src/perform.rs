@@ -1,0 +1,477 @@
+//! How operations run: Init, the single part, parts, the end; the same for every usage.
+//!
+//! A whole operation is one message. Only parts, and data beyond the largest message, make a stream at
+//! the module. `operation.rs` has the phases.
+
+use crate::mechanism;
+use crate::operation::Phase;
+use crate::outcome::{Outcome, check};
+use crate::output::Output;
+use crate::session::{Loss, Session, request};
+use crate::verdicts::{Subject, Verdict};
+use casemate_transport::client::Request;
+use casemate_transport::layout::MESSAGE_MAX;
+use casemate_transport::message::{FLAG_LENGTH_ONLY, Operation as Code, Usage};
+use cryptoki_sys::{
+    CK_MECHANISM, CK_OBJECT_HANDLE, CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL, CKR_DEVICE_REMOVED,
+    CKR_FUNCTION_NOT_SUPPORTED, CKR_OPERATION_ACTIVE, CKR_OPERATION_NOT_INITIALIZED,
+    CKR_SIGNATURE_LEN_RANGE,
+};
+
+/// The longest signature, MAC or digest.
+pub const SIGNATURE_MAX: usize = 8192;
+/// What a mechanism may add to its data: padding, a tag, an IV, an RSA block.
+const GROWTH: usize = 1024;
+/// Verdict: the output's length depends on the data.
+const DEPENDS_ON_DATA: u64 = 2;
+/// Data up to this goes along when only the length of the output is asked for.
+const QUERY_DATA_MAX: usize = 16 * 1024;
+
+impl Session {
+    /// C_...Init. A null mechanism ends the operation that runs.
+    ///
+    /// # Safety
+    /// As `mechanism::encode`.
+    pub unsafe fn begin(
+        &mut self,
+        usage: Usage,
+        mechanism: *const CK_MECHANISM,
+        key: CK_OBJECT_HANDLE,
+    ) -> Outcome {
+        let phase = self.operation(usage).phase;
+        if mechanism.is_null() {
+            if phase == Phase::Idle {
+                return Err(CKR_ARGUMENTS_BAD);
+            }
+            self.cancel(usage);
+            return Ok(());
+        }
+        if phase != Phase::Idle {
+            return Err(CKR_OPERATION_ACTIVE);
+        }
+        let mut parameters = std::mem::take(&mut self.operation(usage).parameters);
+        // SAFETY: by this function's contract.
+        let outcome =
+            unsafe { mechanism::encode(mechanism, &mut parameters) }.and_then(|encoded| {
+                let subject = Subject {
+                    usage,
+                    mechanism: encoded.kind,
+                    key,
+                    shape: encoded.shape,
+                };
+                self.permitted(subject, &parameters)
+                    .map(|verdict| (encoded.kind, verdict))
+            });
+        let operation = self.operation(usage);
+        operation.parameters = parameters;
+        let (mechanism, verdict) = outcome?;
+        operation.mechanism = mechanism;
+        operation.key = key;
+        operation.length = if verdict.flags & DEPENDS_ON_DATA == 0 {
+            verdict.length
+        } else {
+            0
+        };
+        operation.phase = Phase::Ready;
+        Ok(())
+    }
+
+    /// Whether the module would begin such an operation: asked once, then remembered.
+    pub fn permitted(&mut self, subject: Subject, parameters: &[u8]) -> Outcome<Verdict> {
+        self.open()?;
+        let epoch = self.link()?.verdict_epoch();
+        if let Some(verdict) = self.verdicts.get(&subject, epoch) {
+            return Ok(verdict);
+        }
+        let mut question = request(Code::Check);
+        question.header.object = subject.key;
+        question.header.mechanism = subject.mechanism;
+        question.header.aux = subject.usage as u64;
+        question.parameters = parameters;
+        let answer = self.exchange(&mut question, Loss::Repeat, |_, _| {})?;
+        if answer.result == CKR_FUNCTION_NOT_SUPPORTED {
+            return Ok(Verdict {
+                length: 0,
+                flags: DEPENDS_ON_DATA,
+            });
+        }
+        check(answer.result)?;
+        let verdict = Verdict {
+            length: answer.value0,
+            flags: answer.value1,
+        };
+        self.verdicts.keep(subject, epoch, verdict);
+        Ok(verdict)
+    }
+
+    /// Ends the operation, at the module too.
+    pub fn cancel(&mut self, usage: Usage) {
+        if self.operation(usage).phase == Phase::Streaming {
+            let mut message = request(Code::StreamCancel);
+            message.header.aux = usage as u64;
+            let _ = self.exchange(&mut message, Loss::Report, |_, _| {});
+        }
+        self.operation(usage).end();
+    }
+
+    /// Ends the operation after an error, but not after CKR_BUFFER_TOO_SMALL.
+    fn settle(&mut self, usage: Usage, outcome: Outcome) -> Outcome {
+        if let Err(code) = outcome
+            && code != CKR_BUFFER_TOO_SMALL
+        {
+            self.cancel(usage);
+        }
+        outcome
+    }
+
+    /// A request of this operation, with its parameters lent, and with a signature and data.
+    fn with_operation<T>(
+        &mut self,
+        usage: Usage,
+        code: Code,
+        (signature, data): (&[u8], &[u8]),
+        act: impl FnOnce(&mut Self, &mut Request<'_>) -> T,
+    ) -> T {
+        let operation = self.operation(usage);
+        let parameters = std::mem::take(&mut operation.parameters);
+        let mut message = request(code);
+        message.header.object = operation.key;
+        message.header.mechanism = operation.mechanism;
+        message.parameters = &parameters;
+        message.first = signature;
+        message.data = data;
+        let value = act(self, &mut message);
+        self.operation(usage).parameters = parameters;
+        value
+    }
+
+    /// The single-part call of an operation with output.
+    pub fn single(
+        &mut self,
+        usage: Usage,
+        data: Outcome<&[u8]>,
+        output: Outcome<Output>,
+    ) -> Outcome {
+        match self.operation(usage).phase {
+            Phase::Idle => return Err(CKR_OPERATION_NOT_INITIALIZED),
+            Phase::Streaming => return Err(CKR_OPERATION_ACTIVE),
+            Phase::Ready => {}
+        }
+        let outcome = data.and_then(|data| {
+            let output = output?;
+            if output.length_only() {
+                return self.single_length(usage, data, &output);
+            }
+            if data.len() > MESSAGE_MAX {
+                self.single_large(usage, data, &output)?;
+            } else {
+                let limit = match single_code(usage) {
+                    Code::Encrypt | Code::Decrypt => data.len() + GROWTH,
+                    _ => SIGNATURE_MAX,
+                };
+                let code = single_code(usage);
+                self.with_operation(usage, code, (&[], data), |session, message| {
+                    session.call_into(message, Loss::Repeat, &output.limited(limit))
+                })?;
+            }
+            self.operation(usage).end();
+            Ok(())
+        });
+        self.settle(usage, outcome)
+    }
+
+    /// How long the output of the single-part call will be, at most.
+    fn single_length(&mut self, usage: Usage, data: &[u8], output: &Output) -> Outcome {
+        let known = self.operation(usage).length;
+        if known != 0 {
+            output.tell(known);
+            return Ok(());
+        }
+        if data.len() > QUERY_DATA_MAX {
+            output.tell((data.len() + GROWTH) as u64);
+            return Ok(());
+        }
+        let code = single_code(usage);
+        self.with_operation(usage, code, (&[], data), |session, message| {
+            message.header.flags = FLAG_LENGTH_ONLY;
+            let answer = session.call(message, Loss::Repeat, |_, _| {})?;
+            output.tell(answer.output);
+            Ok(())
+        })
+    }
+
+    /// Data that no message can carry, as a stream.
+    fn single_large(&mut self, usage: Usage, data: &[u8], output: &Output) -> Outcome {
+        let outcome = self.feed(usage, data, Some(output)).and_then(|written| {
+            self.finish(usage, &[], |session, message| {
+                let limit = session.final_limit(usage);
+                let mut fits = true;
+                message.header.capacity = output.limited(limit).capacity();
+                let answer = session.exchange(message, Loss::Report, |_, bytes| {
+                    fits = output.write_at(written, bytes);
+                })?;
+                check(answer.result)?;
+                if fits {
+                    Ok(())
+                } else {
+                    Err(CKR_BUFFER_TOO_SMALL)
+                }
+            })
+        });
+        if outcome == Err(CKR_BUFFER_TOO_SMALL) {
+            // The caller may try again with more room: back to where it was.
+            output.tell((data.len() + GROWTH) as u64);
+            self.restart(usage);
+        }
+        outcome
+    }
+
+    /// Forgets what the module has, but not the operation.
+    fn restart(&mut self, usage: Usage) {
+        let operation = self.operation(usage);
+        let kept = (operation.mechanism, operation.key, operation.length);
+        self.cancel(usage);
+        let operation = self.operation(usage);
+        (operation.mechanism, operation.key, operation.length) = kept;
+        operation.phase = Phase::Ready;
+    }
+
+    /// Begins the stream at the module, if it has not begun.
+    pub fn stream(&mut self, usage: Usage) -> Outcome {
+        match self.operation(usage).phase {
+            Phase::Idle => Err(CKR_OPERATION_NOT_INITIALIZED),
+            Phase::Streaming => {
+                self.open()?;
+                // A new connection has ended the stream.
+                if self.operation(usage).phase == Phase::Streaming {
+                    Ok(())
+                } else {
+                    Err(CKR_DEVICE_REMOVED)
+                }
+            }
+            Phase::Ready => {
+                let nothing: (&[u8], &[u8]) = (&[], &[]);
+                self.with_operation(usage, Code::StreamBegin, nothing, |session, message| {
+                    message.header.aux = usage as u64;
+                    session.call(message, Loss::Repeat, |_, _| {})
+                })?;
+                let operation = self.operation(usage);
+                operation.phase = Phase::Streaming;
+                operation.fed = 0;
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends data as parts; output, if there is a place for it, one behind the other. The number of
+    /// bytes written.
+    fn feed(&mut self, usage: Usage, data: &[u8], output: Option<&Output>) -> Outcome<usize> {
+        let mut written = 0;
+        for part in data.chunks(MESSAGE_MAX.min(data.len().max(1))) {
+            self.stream(usage)?;
+            let mut message = request(Code::StreamUpdate);
+            message.header.aux = usage as u64;
+            message.data = part;
+            if let Some(output) = output {
+                let room = output.room().saturating_sub(written);
+                message.header.capacity =
+                    u32::try_from(room.min(part.len() + GROWTH)).unwrap_or(u32::MAX);
+            }
+            let mut fits = true;
+            let mut count = 0;
+            let answer = self.exchange(&mut message, Loss::Report, |_, bytes| {
+                count = bytes.len();
+                if let Some(output) = output {
+                    fits = output.write_at(written, bytes);
+                }
+            })?;
+            if answer.result == CKR_BUFFER_TOO_SMALL
+                && let Some(output) = output
+            {
+                output.tell((written as u64).saturating_add(answer.output));
+            }
+            check(answer.result)?;
+            if !fits {
+                return Err(CKR_BUFFER_TOO_SMALL);
+            }
+            written += count;
+            self.operation(usage).fed += part.len();
+        }
+        if let Some(output) = output {
+            output.tell(written as u64);
+        }
+        Ok(written)
+    }
+
+    /// A part of an operation without output on the way.
+    pub fn update(&mut self, usage: Usage, data: Outcome<&[u8]>) -> Outcome {
+        if self.operation(usage).phase == Phase::Idle {
+            return Err(CKR_OPERATION_NOT_INITIALIZED);
+        }
+        let outcome = data.and_then(|data| {
+            self.stream(usage)?;
+            self.feed(usage, data, None).map(|_| ())
+        });
+        self.settle(usage, outcome)
+    }
+
+    /// A part of an operation with output on the way.
+    pub fn update_into(
+        &mut self,
+        usage: Usage,
+        data: Outcome<&[u8]>,
+        output: Outcome<Output>,
+    ) -> Outcome {
+        if self.operation(usage).phase == Phase::Idle {
+            return Err(CKR_OPERATION_NOT_INITIALIZED);
+        }
+        let outcome = data.and_then(|data| {
+            let output = output?;
+            if output.length_only() {
+                self.stream(usage)?;
+                return self.update_length(usage, data, &output);
+            }
+            // Several messages cannot be taken back if the last one does not fit.
+            if data.len() > MESSAGE_MAX && output.room() < data.len() + GROWTH {
+                output.tell((data.len() + GROWTH) as u64);
+                return Err(CKR_BUFFER_TOO_SMALL);
+            }
+            self.stream(usage)?;
+            self.feed(usage, data, Some(&output)).map(|_| ())
+        });
+        self.settle(usage, outcome)
+    }
+
+    fn update_length(&mut self, usage: Usage, data: &[u8], output: &Output) -> Outcome {
+        if data.len() > QUERY_DATA_MAX {
+            output.tell((data.len() + GROWTH) as u64);
+            return Ok(());
+        }
+        let mut message = request(Code::StreamUpdate);
+        message.header.aux = usage as u64;
+        message.header.flags = FLAG_LENGTH_ONLY;
+        message.data = data;
+        let answer = self.call(&mut message, Loss::Report, |_, _| {})?;
+        output.tell(answer.output);
+        Ok(())
+    }
+
+    /// The most that the end of an operation gives.
+    fn final_limit(&mut self, usage: Usage) -> usize {
+        match usage {
+            Usage::Encrypt | Usage::Decrypt => self
+                .operation(usage)
+                .fed
+                .saturating_add(GROWTH)
+                .min(MESSAGE_MAX),
+            _ => SIGNATURE_MAX,
+        }
+    }
+
+    /// The message that ends a stream.
+    fn finish(
+        &mut self,
+        usage: Usage,
+        signature: &[u8],
+        act: impl FnOnce(&mut Self, &mut Request<'_>) -> Outcome,
+    ) -> Outcome {
+        self.stream(usage)?;
+        let mut message = request(Code::StreamFinal);
+        message.header.aux = usage as u64;
+        message.first = signature;
+        act(self, &mut message)?;
+        self.operation(usage).end();
+        Ok(())
+    }
+
+    /// The end of an operation with output.
+    pub fn finish_into(&mut self, usage: Usage, output: Outcome<Output>) -> Outcome {
+        if self.operation(usage).phase == Phase::Idle {
+            return Err(CKR_OPERATION_NOT_INITIALIZED);
+        }
+        let outcome = output.and_then(|output| {
+            let known = self.operation(usage).length;
+            if output.length_only() {
+                if known != 0 && !matches!(usage, Usage::Encrypt | Usage::Decrypt) {
+                    output.tell(known);
+                    return Ok(());
+                }
+                self.stream(usage)?;
+                let mut message = request(Code::StreamFinal);
+                message.header.aux = usage as u64;
+                message.header.flags = FLAG_LENGTH_ONLY;
+                let answer = self.call(&mut message, Loss::Report, |_, _| {})?;
+                output.tell(answer.output);
+                return Ok(());
+            }
+            let limit = self.final_limit(usage);
+            self.finish(usage, &[], |session, message| {
+                session
+                    .call_into(message, Loss::Report, &output.limited(limit))
+                    .map(|_| ())
+            })
+        });
+        self.settle(usage, outcome)
+    }
+
+    /// The single-part verification.
+    pub fn verify(&mut self, data: Outcome<&[u8]>, signature: Outcome<&[u8]>) -> Outcome {
+        match self.operation(Usage::Verify).phase {
+            Phase::Idle => return Err(CKR_OPERATION_NOT_INITIALIZED),
+            Phase::Streaming => return Err(CKR_OPERATION_ACTIVE),
+            Phase::Ready => {}
+        }
+        let outcome = data.and_then(|data| {
+            let signature = bounded(signature?)?;
+            if data.len() > MESSAGE_MAX {
+                self.feed(Usage::Verify, data, None)?;
+                return self.finish_verification(signature);
+            }
+            let usage = Usage::Verify;
+            self.with_operation(
+                usage,
+                Code::Verify,
+                (signature, data),
+                |session, message| session.call(message, Loss::Repeat, |_, _| {}),
+            )?;
+            self.operation(Usage::Verify).end();
+            Ok(())
+        });
+        self.settle(Usage::Verify, outcome)
+    }
+
+    /// The end of a verification in parts.
+    pub fn finish_verify(&mut self, signature: Outcome<&[u8]>) -> Outcome {
+        if self.operation(Usage::Verify).phase == Phase::Idle {
+            return Err(CKR_OPERATION_NOT_INITIALIZED);
+        }
+        let outcome = signature.and_then(|signature| self.finish_verification(bounded(signature)?));
+        self.settle(Usage::Verify, outcome)
+    }
+
+    fn finish_verification(&mut self, signature: &[u8]) -> Outcome {
+        self.finish(Usage::Verify, signature, |session, message| {
+            session.call(message, Loss::Report, |_, _| {}).map(|_| ())
+        })
+    }
+}
+
+/// A signature that fits a message.
+fn bounded(signature: &[u8]) -> Outcome<&[u8]> {
+    if signature.len() > SIGNATURE_MAX {
+        return Err(CKR_SIGNATURE_LEN_RANGE);
+    }
+    Ok(signature)
+}
+
+fn single_code(usage: Usage) -> Code {
+    match usage {
+        Usage::Sign => Code::Sign,
+        Usage::Encrypt => Code::Encrypt,
+        Usage::Decrypt => Code::Decrypt,
+        Usage::SignRecover => Code::SignRecover,
+        Usage::VerifyRecover => Code::VerifyRecover,
+        Usage::Verify => Code::Verify,
+        _ => Code::Digest,
+    }
+}
