@@ -61,7 +61,12 @@ impl GcmMessage {
         // SAFETY: by this function's contract.
         let caller: CK_GCM_MESSAGE_PARAMS = unsafe { mechanism::structure(&whole)? };
         let tag = caller.ulTagBits;
-        if tag == 0 || tag > 128 || tag % 8 != 0 || caller.pTag.is_null() || caller.ulIvLen > 4096 {
+        if tag == 0
+            || tag > 128
+            || !tag.is_multiple_of(8)
+            || caller.pTag.is_null()
+            || caller.ulIvLen > 4096
+        {
             return Err(CKR_MECHANISM_PARAM_INVALID);
         }
         Ok(Self { caller })

@@ -131,7 +131,7 @@ fn nested(attribute: &CK_ATTRIBUTE) -> Outcome<Option<CK_ULONG>> {
         return Ok(None);
     }
     let size = size_of::<CK_ATTRIBUTE>() as CK_ULONG;
-    if attribute.ulValueLen % size != 0 {
+    if !attribute.ulValueLen.is_multiple_of(size) {
         return Err(CKR_ATTRIBUTE_VALUE_INVALID);
     }
     Ok(Some(attribute.ulValueLen / size))
@@ -319,7 +319,8 @@ mod tests {
         assert_eq!(unsafe { fill(&mut target, 1, &answers) }, CKR_OK);
         assert_eq!((inside[0].type_, inside[0].ulValueLen), (CKA_LABEL, 5));
         let mut value = [0u8; 5];
-        inside[0].pValue = value.as_mut_ptr().cast();
+        inside = [attribute(CKA_LABEL, &mut value)];
+        target.pValue = inside.as_mut_ptr().cast();
         assert_eq!(unsafe { fill(&mut target, 1, &answers) }, CKR_OK);
         assert_eq!(&value, b"inner");
     }
