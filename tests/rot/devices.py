@@ -79,3 +79,11 @@ def random_fuses(source: random.Random) -> Fuses:
         debug_locked=source.random() < 0.75,
         subsystem_mode=source.random() < 0.5,
     )
+
+
+def write_anchor(path: Path, obfuscation_key: bytes, csr_mac_key: bytes) -> Path:
+    """An anchor file with known secrets, to compare silicon with the model."""
+    body = b"CMANCHR1" + obfuscation_key + csr_mac_key
+    path.write_bytes(body + hashlib.sha384(body).digest())
+    path.chmod(0o600)
+    return path

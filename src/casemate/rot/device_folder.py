@@ -19,7 +19,14 @@ from casemate.rot.chain import check_chain
 from casemate.rot.errors import BootError, RotError
 from casemate.rot.firmware import ResetReason, VerifiedFirmware
 from casemate.rot.fuse_file import FuseFile
-from casemate.rot.fuses import Fuses, IdevidAttributes, Lifecycle, burn, program_field_entropy
+from casemate.rot.fuses import (
+    Fuses,
+    IdevidAttributes,
+    Lifecycle,
+    PqcKeyType,
+    burn,
+    program_field_entropy,
+)
 from casemate.rot.identity import Algorithm, LayerName
 from casemate.rot.manufacturer import ManufacturerCa
 
@@ -51,6 +58,7 @@ class Order:
     vendor_pk_hash: bytes = bytes(48)
     owner_pk_hash: bytes = bytes(48)
     lifecycle: Lifecycle = Lifecycle.PRODUCTION
+    pqc_key_type: PqcKeyType = PqcKeyType.MLDSA
     #: The serial number in the UEID (16 bytes); random if None.
     serial: bytes | None = None
 
@@ -80,7 +88,7 @@ def _manufacture(device: DeviceFolder, ca: ManufacturerCa, order: Order) -> Devi
     serial = os.urandom(16) if order.serial is None else order.serial
     attributes = IdevidAttributes.build(ueid=bytes((_UEID_RANDOM,)) + serial)
     fuses = burn(
-        Fuses(),
+        Fuses(pqc_key_type=order.pqc_key_type),
         uds_seed=os.urandom(64),
         vendor_pk_hash=order.vendor_pk_hash,
         owner_pk_hash=order.owner_pk_hash,
