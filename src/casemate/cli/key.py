@@ -26,6 +26,7 @@ from casemate.formats.pkcs11 import Attribute, ObjectClass
 from casemate.hsm.client.algorithms import Algorithm
 
 if TYPE_CHECKING:
+    from casemate.formats.pkcs11_wire import Value
     from casemate.hsm.client import Object
 
 _A = Attribute
@@ -203,7 +204,7 @@ def destroy(*, name: str, yes: bool, where: Where, as_json: bool) -> None:
         chosen = find_key(partition, name)
         doomed = [chosen]
         if chosen.object_class == ObjectClass.PRIVATE_KEY:
-            public = {
+            public: dict[Attribute, Value] = {
                 _A.CLASS: ObjectClass.PUBLIC_KEY,
                 _A.LABEL: chosen.label,
                 _A.ID: chosen.id,
