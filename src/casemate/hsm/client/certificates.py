@@ -79,8 +79,8 @@ def signature_for(key: Key, *, rsa_pss: bool = False) -> Signature:
         return Signature(_identifier("1.3.101.112"), Method(_M.EDDSA))
     if kind is KeyType.ML_DSA:
         parameter_set = key.described.get(_A.PARAMETER_SET)
-        if parameter_set in (1, 2, 3):
-            oid = f"2.16.840.1.101.3.4.3.{16 + int(str(parameter_set))}"
+        if isinstance(parameter_set, int):
+            oid = f"2.16.840.1.101.3.4.3.{16 + parameter_set}"
             return Signature(_identifier(oid), Method(_M.ML_DSA, SignContext()))
     raise ArgumentError(f"a {key.algorithm} key cannot sign a certificate")
 
