@@ -67,9 +67,7 @@ impl Session {
         let (mechanism, verdict) = outcome?;
         operation.mechanism = mechanism;
         operation.key = key;
-        // The length of a ciphertext or plaintext always depends on the data.
-        let fixed = matches!(usage, Usage::Digest | Usage::Sign | Usage::SignRecover);
-        operation.length = if fixed && verdict.flags & DEPENDS_ON_DATA == 0 {
+        operation.length = if verdict.flags & DEPENDS_ON_DATA == 0 {
             verdict.length
         } else {
             0

@@ -112,13 +112,11 @@ def decode_entry(raw: bytes, position: int = 0) -> PcrLogEntry:
     if len(raw) != ENTRY_SIZE:
         raise PcrLogError(f"entry {position}: expected {ENTRY_SIZE} bytes, found {len(raw)}")
     number, reserved, mask, data = _ENTRY.unpack(raw)
-    try:
-        entry_id = EntryId(number)
-    except ValueError:
-        raise PcrLogError(f"entry {position}: unknown identifier {number}") from None
+    if number not in EntryId:
+        raise PcrLogError(f"entry {position}: unknown identifier {number}")
     if any(reserved):
         raise PcrLogError(f"entry {position}: reserved bytes are set")
-    return PcrLogEntry(entry_id, mask, data)
+    return PcrLogEntry(EntryId(number), mask, data)
 
 
 def encode_measurements(entries: Iterable[MeasurementLogEntry]) -> bytes:

@@ -18,8 +18,6 @@ use crate::keys::Key;
 use crate::lc::{Input, Output, Secret};
 
 pub mod ec;
-pub mod ecdh;
-pub mod hashed;
 
 /// What C_GetMechanismInfo says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,7 +289,7 @@ pub trait Mechanism: Sync {
 }
 
 /// The families' tables.
-const FAMILIES: &[&[&dyn Mechanism]] = &[ec::TABLE, ecdh::TABLE];
+const FAMILIES: &[&[&dyn Mechanism]] = &[ec::TABLE];
 
 /// Every mechanism, in the families' order.
 pub fn all() -> impl Iterator<Item = &'static dyn Mechanism> {
