@@ -40,7 +40,7 @@ def guarded(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
 @pytest.fixture
 def own_module(built: None, tmp_path: Path) -> Iterator[RunningModule]:
     """A module that the test may kill."""
-    running = RunningModule(tmp_path, ["web"])
+    running = RunningModule(tmp_path, ["own"])
     yield running
     running.end()
 
