@@ -67,7 +67,9 @@ impl Session {
         let (mechanism, verdict) = outcome?;
         operation.mechanism = mechanism;
         operation.key = key;
-        operation.length = if verdict.flags & DEPENDS_ON_DATA == 0 {
+        // The length of a ciphertext or plaintext always depends on the data.
+        let fixed = matches!(usage, Usage::Digest | Usage::Sign | Usage::SignRecover);
+        operation.length = if fixed && verdict.flags & DEPENDS_ON_DATA == 0 {
             verdict.length
         } else {
             0

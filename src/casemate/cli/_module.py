@@ -78,31 +78,40 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str))
 
 
+_RIGHT = frozenset({"keys", "sessions", "connections", "operations", "bits", "us", "ms"})
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; on a pipe without colours, and wide enough that nothing is cut."""
+    """Print a table; columns of numbers stand to the right."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        right = column in ("keys", "sessions", "connections", "operations", "bits", "us", "ms")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in _RIGHT else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=400)
-    console.print(table)
+    _show(table)
 
 
 def print_fields(pairs: Iterable[tuple[str, object]]) -> None:
     """Print names and values, one a line."""
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
+    table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in pairs:
         table.add_row(name, Text(str(value)))
+    _show(table)
+
+
+def _show(table: Table) -> None:
+    """Print on a terminal in its width; on a pipe in full, without padding at the line's end."""
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=400)
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    wide = Console(width=400)
+    with wide.capture() as captured:
+        wide.print(table)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
 
 
 class PartitionName(click.ParamType[str]):

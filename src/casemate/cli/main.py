@@ -15,10 +15,23 @@ import casemate
 #: Command name -> (module under casemate.cli, one-line help). The module exports `<name>` with
 #: dashes turned into underscores.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "cdi": ("cdi", "give a partition to containers"),
+    "certificate": ("certificate", "store and list certificates"),
+    "completion": ("completion", "print a shell's completion script"),
+    "decrypt": ("use", "decrypt a file with a key"),
+    "demo": ("demo", "the product's story, with times; make run"),
+    "doctor": ("selftest", "what protects the keys on this host"),
+    "encrypt": ("use", "encrypt a file with a key"),
+    "integrate": ("integrate", "print how a program uses a key"),
+    "key": ("key", "make, list, certify and destroy keys"),
     "partition": ("partition", "make, change and destroy partitions"),
     "pkcs11-path": ("pkcs11_path", "print the path of the PKCS#11 library"),
+    "random": ("use", "write random bytes of a partition"),
+    "selftest": ("selftest", "run the module's self-tests"),
+    "sign": ("use", "sign a file with a key"),
     "status": ("status", "what the module is doing"),
     "up": ("up", "run the module"),
+    "verify": ("use", "check a signature"),
 }
 
 

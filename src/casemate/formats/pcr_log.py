@@ -112,11 +112,13 @@ def decode_entry(raw: bytes, position: int = 0) -> PcrLogEntry:
     if len(raw) != ENTRY_SIZE:
         raise PcrLogError(f"entry {position}: expected {ENTRY_SIZE} bytes, found {len(raw)}")
     number, reserved, mask, data = _ENTRY.unpack(raw)
-    if number not in EntryId:
-        raise PcrLogError(f"entry {position}: unknown identifier {number}")
+    try:
+        entry_id = EntryId(number)
+    except ValueError:
+        raise PcrLogError(f"entry {position}: unknown identifier {number}") from None
     if any(reserved):
         raise PcrLogError(f"entry {position}: reserved bytes are set")
-    return PcrLogEntry(EntryId(number), mask, data)
+    return PcrLogEntry(entry_id, mask, data)
 
 
 def encode_measurements(entries: Iterable[MeasurementLogEntry]) -> bytes:

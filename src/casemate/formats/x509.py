@@ -104,7 +104,8 @@ def authority_key_id(key_id: bytes) -> Extension:
     return Extension(OID_AUTHORITY_KEY_ID, False, value)
 
 
-def _extensions(extensions: tuple[Extension, ...]) -> bytes:
+def extension_list(extensions: tuple[Extension, ...]) -> bytes:
+    """A SEQUENCE of extensions, as certificates and extension requests hold it."""
     encoded = (
         der.sequence(
             der.object_identifier(extension.oid),
@@ -140,14 +141,14 @@ def certificate_tbs(
         der.sequence(der.generalized_time(not_before), der.generalized_time(not_after)),
         subject,
         spki,
-        der.explicit(3, _extensions(extensions)),
+        der.explicit(3, extension_list(extensions)),
     )
 
 
 def request_tbs(*, subject: bytes, spki: bytes, extensions: tuple[Extension, ...]) -> bytes:
     """A CertificationRequestInfo with an extension request."""
     attribute = der.sequence(
-        der.object_identifier(OID_EXTENSION_REQUEST), der.set_of([_extensions(extensions)])
+        der.object_identifier(OID_EXTENSION_REQUEST), der.set_of([extension_list(extensions)])
     )
     return der.sequence(der.integer(0), subject, spki, der.explicit(0, attribute))
 

@@ -93,7 +93,11 @@ def prepare(path: Path, *, mode: int, what: str) -> None:
     An empty folder of ours with a wider mode is narrowed; one with something in it is refused.
     """
     try:
+        made = not path.exists()
         path.mkdir(parents=True, mode=mode, exist_ok=True)
+        if made:
+            # The process's umask must not narrow what the rules ask for.
+            path.chmod(mode)
         status = path.lstat()
     except OSError as error:
         raise ModuleError(

@@ -63,7 +63,7 @@ impl Call<'_> {
     }
 
     fn open_session(&mut self) -> Result<Outcome> {
-        let read_write = self.header.aux & CKF_RW_SESSION != 0;
+        let read_write = self.header.aux & 1 != 0;
         if !read_write && self.connection.login() == Login::SecurityOfficer {
             return Err(CKR_SESSION_READ_WRITE_SO_EXISTS.into());
         }

@@ -3,25 +3,59 @@
 use std::sync::Arc;
 
 use casemate_transport::message::Usage;
-use cryptoki_sys::{
-    CK_MECHANISM_TYPE, CKA_EC_PARAMS, CKA_EC_POINT, CKF_EC_F_P, CKF_EC_NAMEDCURVE,
-    CKF_EC_UNCOMPRESS, CKF_GENERATE_KEY_PAIR, CKF_SIGN, CKF_VERIFY, CKM_EC_KEY_PAIR_GEN, CKM_ECDSA,
-    CKR_DATA_LEN_RANGE, CKR_MECHANISM_INVALID, CKR_MECHANISM_PARAM_INVALID,
-    CKR_SIGNATURE_LEN_RANGE,
-};
+use cryptoki_sys::*;
 
-use super::{Environment, Info, Made, Mechanism, wrong_key};
+use super::hashed::{self, DigestSigner};
+use super::{Environment, Info, Made, Mechanism, Stream, wrong_key};
 use crate::attributes::Attributes;
 use crate::failure::Failure;
 use crate::keys::{Key, curve_of, octet_string};
+use crate::lc::digest::{DIGEST_MAX, Hash};
 use crate::lc::{Input, Output, ec};
 
 /// The family's mechanisms.
-pub const TABLE: &[&dyn Mechanism] = &[&KeyPairGeneration, &Ecdsa];
+pub const TABLE: &[&dyn Mechanism] = &[
+    &KeyPairGeneration,
+    &Ecdsa,
+    &EcdsaHash {
+        kind: CKM_ECDSA_SHA1,
+        hash: Hash::Sha1,
+    },
+    &EcdsaHash {
+        kind: CKM_ECDSA_SHA224,
+        hash: Hash::Sha224,
+    },
+    &EcdsaHash {
+        kind: CKM_ECDSA_SHA256,
+        hash: Hash::Sha256,
+    },
+    &EcdsaHash {
+        kind: CKM_ECDSA_SHA384,
+        hash: Hash::Sha384,
+    },
+    &EcdsaHash {
+        kind: CKM_ECDSA_SHA512,
+        hash: Hash::Sha512,
+    },
+    &EcdsaHash {
+        kind: CKM_ECDSA_SHA3_224,
+        hash: Hash::Sha3_224,
+    },
+    &EcdsaHash {
+        kind: CKM_ECDSA_SHA3_256,
+        hash: Hash::Sha3_256,
+    },
+    &EcdsaHash {
+        kind: CKM_ECDSA_SHA3_384,
+        hash: Hash::Sha3_384,
+    },
+    &EcdsaHash {
+        kind: CKM_ECDSA_SHA3_512,
+        hash: Hash::Sha3_512,
+    },
+];
 
-const CURVES: u64 = CKF_EC_F_P | CKF_EC_NAMEDCURVE | CKF_EC_UNCOMPRESS;
-/// The longest digest that is signed: SHA-512's.
-const DIGEST_MAX: usize = 64;
+const CURVES: u64 = CKF_EC_F_P | CKF_EC_NAMEDCURVE | CKF_EC_UNCOMPRESS | CKF_EC_COMPRESS;
 
 struct KeyPairGeneration;
 
@@ -66,13 +100,13 @@ impl Mechanism for KeyPairGeneration {
         let private = ec::PrivateKey::generate(curve)?;
         let point = private.public_point()?;
         let mut shared = Attributes::new();
+        shared.set_number(CKA_KEY_TYPE, CKK_EC);
         shared.set(CKA_EC_PARAMS, curve.oid());
-        let mut with_point = shared.clone();
-        with_point.set(CKA_EC_POINT, &octet_string(&point));
+        shared.set(CKA_EC_POINT, &octet_string(&point));
         Ok((
             Made {
                 key: Key::EcPublic(ec::PublicKey::from_point(curve, &point)?),
-                attributes: with_point,
+                attributes: shared.clone(),
             },
             Made {
                 key: Key::EcPrivate(private),
@@ -80,6 +114,65 @@ impl Mechanism for KeyPairGeneration {
             },
         ))
     }
+}
+
+/// What signs and verifies digests on a curve.
+#[derive(Clone, Copy)]
+struct Signer;
+
+impl DigestSigner for Signer {
+    fn signature_length(&self, key: &Key) -> Result<usize, Failure> {
+        match key {
+            Key::EcPrivate(key) => Ok(2 * key.curve().bytes()),
+            _ => Err(wrong_key()),
+        }
+    }
+
+    fn sign_digest(
+        &self,
+        key: &Key,
+        _: Hash,
+        digest: &[u8],
+        output: &mut Output<'_>,
+    ) -> Result<(), Failure> {
+        let Key::EcPrivate(key) = key else {
+            return Err(wrong_key());
+        };
+        let mut signature = [0u8; 2 * 66];
+        let length = key.sign(digest, &mut signature)?;
+        Ok(output.write(signature.get(..length).unwrap_or(&[]))?)
+    }
+
+    fn verify_digest(
+        &self,
+        key: &Key,
+        _: Hash,
+        digest: &[u8],
+        signature: &[u8],
+    ) -> Result<(), Failure> {
+        let Key::EcPublic(key) = key else {
+            return Err(wrong_key());
+        };
+        if signature.len() != 2 * key.curve().bytes() {
+            return Err(CKR_SIGNATURE_LEN_RANGE.into());
+        }
+        Ok(key.verify(digest, signature)?)
+    }
+}
+
+fn check(usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
+    if !parameters.is_empty() {
+        return Err(CKR_MECHANISM_PARAM_INVALID.into());
+    }
+    match (usage, key) {
+        (Usage::Sign, Some(Key::EcPrivate(_))) | (Usage::Verify, Some(Key::EcPublic(_))) => Ok(()),
+        (Usage::Sign | Usage::Verify, _) => Err(wrong_key()),
+        _ => Err(CKR_MECHANISM_INVALID.into()),
+    }
+}
+
+fn output_length(key: Option<&Key>) -> Result<(usize, bool), Failure> {
+    Ok((Signer.signature_length(key.ok_or_else(wrong_key)?)?, true))
 }
 
 /// CKM_ECDSA: over a digest that the caller made.
@@ -99,16 +192,7 @@ impl Mechanism for Ecdsa {
     }
 
     fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
-        if !parameters.is_empty() {
-            return Err(CKR_MECHANISM_PARAM_INVALID.into());
-        }
-        match (usage, key) {
-            (Usage::Sign, Some(Key::EcPrivate(_))) | (Usage::Verify, Some(Key::EcPublic(_))) => {
-                Ok(())
-            }
-            (Usage::Sign | Usage::Verify, _) => Err(wrong_key()),
-            _ => Err(CKR_MECHANISM_INVALID.into()),
-        }
+        check(usage, key, parameters)
     }
 
     fn output_length(
@@ -118,10 +202,7 @@ impl Mechanism for Ecdsa {
         _: &[u8],
         _: usize,
     ) -> Result<(usize, bool), Failure> {
-        match key {
-            Some(Key::EcPrivate(key)) => Ok((2 * key.curve().bytes(), true)),
-            _ => Err(wrong_key()),
-        }
+        output_length(key)
     }
 
     fn sign(
@@ -132,13 +213,12 @@ impl Mechanism for Ecdsa {
         input: Input<'_>,
         output: &mut Output<'_>,
     ) -> Result<(), Failure> {
-        let Key::EcPrivate(key) = key.as_ref() else {
-            return Err(wrong_key());
-        };
-        let mut signature = [0u8; 2 * 66];
-        let length = key.sign(digest(&mut [0; DIGEST_MAX], input)?, &mut signature)?;
-        output.write(signature.get(..length).unwrap_or(&[]))?;
-        Ok(())
+        Signer.sign_digest(
+            key,
+            Hash::Sha512,
+            digest(&mut [0; DIGEST_MAX], input)?,
+            output,
+        )
     }
 
     fn verify(
@@ -149,13 +229,12 @@ impl Mechanism for Ecdsa {
         input: Input<'_>,
         signature: &[u8],
     ) -> Result<(), Failure> {
-        let Key::EcPublic(key) = key.as_ref() else {
-            return Err(wrong_key());
-        };
-        if signature.len() != 2 * key.curve().bytes() {
-            return Err(CKR_SIGNATURE_LEN_RANGE.into());
-        }
-        Ok(key.verify(digest(&mut [0; DIGEST_MAX], input)?, signature)?)
+        Signer.verify_digest(
+            key,
+            Hash::Sha512,
+            digest(&mut [0; DIGEST_MAX], input)?,
+            signature,
+        )
     }
 }
 
@@ -167,4 +246,73 @@ fn digest<'a>(buffer: &'a mut [u8; DIGEST_MAX], input: Input<'_>) -> Result<&'a 
     }
     input.copy_to(buffer);
     buffer.get(..length).ok_or(Failure::new(CKR_DATA_LEN_RANGE))
+}
+
+/// CKM_ECDSA_SHA...: hashes the message itself.
+struct EcdsaHash {
+    kind: CK_MECHANISM_TYPE,
+    hash: Hash,
+}
+
+impl Mechanism for EcdsaHash {
+    fn kind(&self) -> CK_MECHANISM_TYPE {
+        self.kind
+    }
+
+    fn info(&self) -> Info {
+        Info {
+            min: 256,
+            max: 521,
+            flags: CKF_SIGN | CKF_VERIFY | CURVES,
+        }
+    }
+
+    fn legacy(&self) -> bool {
+        self.hash == Hash::Sha1
+    }
+
+    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
+        check(usage, key, parameters)
+    }
+
+    fn output_length(
+        &self,
+        _: Usage,
+        key: Option<&Key>,
+        _: &[u8],
+        _: usize,
+    ) -> Result<(usize, bool), Failure> {
+        output_length(key)
+    }
+
+    fn sign(
+        &self,
+        _: &dyn Environment,
+        key: &Arc<Key>,
+        _: &[u8],
+        input: Input<'_>,
+        output: &mut Output<'_>,
+    ) -> Result<(), Failure> {
+        hashed::sign(&Signer, self.hash, key, input, output)
+    }
+
+    fn verify(
+        &self,
+        _: &dyn Environment,
+        key: &Arc<Key>,
+        _: &[u8],
+        input: Input<'_>,
+        signature: &[u8],
+    ) -> Result<(), Failure> {
+        hashed::verify(&Signer, self.hash, key, input, signature)
+    }
+
+    fn begin(
+        &self,
+        usage: Usage,
+        key: Option<&Arc<Key>>,
+        _: &[u8],
+    ) -> Result<Box<dyn Stream>, Failure> {
+        hashed::begin(Signer, self.hash, usage, key)
+    }
 }

@@ -18,6 +18,8 @@ use crate::keys::Key;
 use crate::lc::{Input, Output, Secret};
 
 pub mod ec;
+pub mod ecdh;
+pub mod hashed;
 
 /// What C_GetMechanismInfo says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -289,7 +291,7 @@ pub trait Mechanism: Sync {
 }
 
 /// The families' tables.
-const FAMILIES: &[&[&dyn Mechanism]] = &[ec::TABLE];
+const FAMILIES: &[&[&dyn Mechanism]] = &[ec::TABLE, ecdh::TABLE];
 
 /// Every mechanism, in the families' order.
 pub fn all() -> impl Iterator<Item = &'static dyn Mechanism> {

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from casemate.formats import spki
 from casemate.formats.pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from casemate.formats.pkcs11_wire import (
     Ecdh,
@@ -41,6 +42,16 @@ DESCRIBING = (
     _A.VALUE_LEN,
     _A.MODULUS,
     _A.PARAMETER_SET,
+)
+_PUBLIC = (
+    _A.PUBLIC_KEY_INFO,
+    _A.KEY_TYPE,
+    _A.EC_PARAMS,
+    _A.EC_POINT,
+    _A.MODULUS,
+    _A.PUBLIC_EXPONENT,
+    _A.PARAMETER_SET,
+    _A.VALUE,
 )
 
 
@@ -394,11 +405,16 @@ class Key(Object):
     # --- what may be shown -------------------------------------------------------------------
 
     def public_key_info(self) -> bytes:
-        """Return the SubjectPublicKeyInfo (DER) of a public or private key."""
-        value = self.attributes(_A.PUBLIC_KEY_INFO).get(_A.PUBLIC_KEY_INFO)
-        if not isinstance(value, bytes) or not value:
+        """Return the SubjectPublicKeyInfo (DER) of a public key, or of a private key's pair."""
+        info = spki.from_attributes(self.attributes(*_PUBLIC))
+        if info is None and self.object_class == ObjectClass.PRIVATE_KEY and self.id:
+            for other in self.partition.all_keys(
+                {_A.CLASS: ObjectClass.PUBLIC_KEY, _A.ID: self.id}
+            ):
+                info = spki.from_attributes(other.attributes(*_PUBLIC))
+        if info is None:
             raise ArgumentError(f"{self.label or self.handle} has no public key")
-        return value
+        return info
 
     def attest(self, nonce: bytes) -> bytes:
         """Return the partition's signed report about this key (COSE_Sign1) over a nonce."""

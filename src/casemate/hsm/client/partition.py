@@ -207,7 +207,7 @@ class Partition:
             if cursor == 0:
                 return
 
-    def keys(self, template: Template | None = None) -> Iterator[Key]:
+    def all_keys(self, template: Template | None = None) -> Iterator[Key]:
         """Yield the keys among the matching objects."""
         for found in self.objects(template):
             if isinstance(found, Key):
@@ -233,7 +233,7 @@ class Partition:
         if object_class is not None:
             template[_A.CLASS] = object_class
         named = f"label {label!r}" if label is not None else f"id {(id or b'').hex()}"
-        found = list(self.keys(template))
+        found = list(self.all_keys(template))
         if object_class is None and len(found) > 1:
             found = [key for key in found if key.object_class != ObjectClass.PUBLIC_KEY]
         if not found:

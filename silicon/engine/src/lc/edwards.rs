@@ -1,0 +1,183 @@
+//! Ed25519 (RFC 8032): pure, with a context, and pre-hashed.
+//!
+//! AWS-LC reads the message twice when it signs; a message that changes in between gives the private
+//! key away. So messages are private memory here, always.
+
+use super::evp::failed;
+use super::{Error, Secret};
+use aws_lc_sys::{
+    ED25519_keypair_from_seed, ED25519_sign, ED25519_verify, ED25519ctx_sign, ED25519ctx_verify,
+    ED25519ph_sign, ED25519ph_verify,
+};
+
+/// Bytes of a seed: the private key as it is stored and exchanged.
+pub const SEED: usize = 32;
+/// Bytes of a public key.
+pub const PUBLIC: usize = 32;
+/// Bytes of a signature.
+pub const SIGNATURE: usize = 64;
+
+/// Which of the three schemes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme<'a> {
+    /// Ed25519.
+    Pure,
+    /// Ed25519ctx, with a context of 1 to 255 bytes.
+    Context(&'a [u8]),
+    /// Ed25519ph, with a context of 0 to 255 bytes.
+    Prehash(&'a [u8]),
+}
+
+impl Scheme<'_> {
+    fn check(self) -> Result<(), Error> {
+        match self {
+            Self::Pure => Ok(()),
+            Self::Context(context) if (1..=255).contains(&context.len()) => Ok(()),
+            Self::Prehash(context) if context.len() <= 255 => Ok(()),
+            _ => Err(Error::Parameter),
+        }
+    }
+}
+
+/// A private key.
+#[derive(Debug)]
+pub struct PrivateKey {
+    /// The seed, then the public key: AWS-LC's form.
+    expanded: Secret,
+    public: [u8; PUBLIC],
+}
+
+impl PrivateKey {
+    /// The key of a seed of 32 bytes.
+    pub fn from_seed(seed: &[u8]) -> Result<Self, Error> {
+        if seed.len() != SEED {
+            return Err(Error::Key);
+        }
+        let mut public = [0; PUBLIC];
+        let mut expanded = Secret::zeroed(SEED + PUBLIC);
+        // SAFETY: the buffers have the sizes that the function writes and reads.
+        unsafe {
+            ED25519_keypair_from_seed(
+                public.as_mut_ptr(),
+                expanded.expose_mut().as_mut_ptr(),
+                seed.as_ptr(),
+            );
+        }
+        Ok(Self { expanded, public })
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> Secret {
+        Secret::copy(self.expanded.expose().get(..SEED).unwrap_or(&[]))
+    }
+
+    /// The public key.
+    pub fn public_key(&self) -> [u8; PUBLIC] {
+        self.public
+    }
+
+    /// Signs a message in private memory.
+    pub fn sign(&self, scheme: Scheme<'_>, message: &[u8]) -> Result<[u8; SIGNATURE], Error> {
+        scheme.check()?;
+        let mut out = [0; SIGNATURE];
+        let key = self.expanded.expose().as_ptr();
+        // SAFETY: every pointer comes with its length; the signature has 64 bytes, the key also.
+        let done = unsafe {
+            match scheme {
+                Scheme::Pure => {
+                    ED25519_sign(out.as_mut_ptr(), message.as_ptr(), message.len(), key)
+                }
+                Scheme::Context(context) => ED25519ctx_sign(
+                    out.as_mut_ptr(),
+                    message.as_ptr(),
+                    message.len(),
+                    key,
+                    context.as_ptr(),
+                    context.len(),
+                ),
+                Scheme::Prehash(context) => ED25519ph_sign(
+                    out.as_mut_ptr(),
+                    message.as_ptr(),
+                    message.len(),
+                    key,
+                    context.as_ptr(),
+                    context.len(),
+                ),
+            }
+        };
+        if done == 1 {
+            Ok(out)
+        } else {
+            failed(Error::Internal)
+        }
+    }
+}
+
+/// Verifies a signature; the public key has 32 bytes, the signature 64.
+pub fn verify(
+    public: &[u8],
+    scheme: Scheme<'_>,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), Error> {
+    scheme.check()?;
+    if public.len() != PUBLIC || signature.len() != SIGNATURE {
+        return Err(Error::Signature);
+    }
+    let (base, length) = (message.as_ptr(), message.len());
+    // SAFETY: every pointer comes with its length; the sizes were checked.
+    let valid = unsafe {
+        match scheme {
+            Scheme::Pure => ED25519_verify(base, length, signature.as_ptr(), public.as_ptr()),
+            Scheme::Context(context) => ED25519ctx_verify(
+                base,
+                length,
+                signature.as_ptr(),
+                public.as_ptr(),
+                context.as_ptr(),
+                context.len(),
+            ),
+            Scheme::Prehash(context) => ED25519ph_verify(
+                base,
+                length,
+                signature.as_ptr(),
+                public.as_ptr(),
+                context.as_ptr(),
+                context.len(),
+            ),
+        }
+    };
+    if valid == 1 {
+        Ok(())
+    } else {
+        failed(Error::Signature)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemes_are_apart() {
+        let key = PrivateKey::from_seed(&[5; 32]).unwrap();
+        assert_eq!(key.seed().expose(), &[5; 32]);
+        let schemes = [
+            Scheme::Pure,
+            Scheme::Context(b"c"),
+            Scheme::Prehash(b""),
+            Scheme::Prehash(b"c"),
+        ];
+        for (i, scheme) in schemes.into_iter().enumerate() {
+            let signature = key.sign(scheme, b"message").unwrap();
+            for (j, other) in schemes.into_iter().enumerate() {
+                assert_eq!(
+                    verify(&key.public_key(), other, b"message", &signature).is_ok(),
+                    i == j
+                );
+            }
+            assert!(verify(&key.public_key(), scheme, b"massage", &signature).is_err());
+        }
+        assert_eq!(key.sign(Scheme::Context(b""), b"m"), Err(Error::Parameter));
+    }
+}

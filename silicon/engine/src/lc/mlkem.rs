@@ -1,0 +1,261 @@
+//! ML-KEM (FIPS 203): keys from their seeds, encapsulation, decapsulation.
+
+use super::evp::{Pkey, PkeyContext, failed};
+use super::{Error, Secret, random};
+use aws_lc_sys::{
+    EVP_PKEY_CTX_kem_set_params, EVP_PKEY_CTX_new_id, EVP_PKEY_KEM, EVP_PKEY_decapsulate,
+    EVP_PKEY_encapsulate, EVP_PKEY_kem_new_raw_public_key, EVP_PKEY_keygen_deterministic,
+    EVP_PKEY_keygen_init, NID_MLKEM512, NID_MLKEM768, NID_MLKEM1024,
+};
+
+/// Bytes of a seed (d || z).
+pub const SEED: usize = 64;
+/// Bytes of a shared secret.
+pub const SHARED: usize = 32;
+
+/// A parameter set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Level {
+    /// ML-KEM-512.
+    MlKem512,
+    /// ML-KEM-768.
+    MlKem768,
+    /// ML-KEM-1024.
+    MlKem1024,
+}
+
+impl Level {
+    /// All of them.
+    pub const ALL: [Level; 3] = [Level::MlKem512, Level::MlKem768, Level::MlKem1024];
+
+    const fn nid(self) -> i32 {
+        match self {
+            Self::MlKem512 => NID_MLKEM512,
+            Self::MlKem768 => NID_MLKEM768,
+            Self::MlKem1024 => NID_MLKEM1024,
+        }
+    }
+
+    /// Bytes of a public key.
+    pub const fn public_bytes(self) -> usize {
+        match self {
+            Self::MlKem512 => 800,
+            Self::MlKem768 => 1184,
+            Self::MlKem1024 => 1568,
+        }
+    }
+
+    /// Bytes of a ciphertext.
+    pub const fn ciphertext_bytes(self) -> usize {
+        match self {
+            Self::MlKem512 => 768,
+            Self::MlKem768 => 1088,
+            Self::MlKem1024 => 1568,
+        }
+    }
+
+    /// Bytes of an expanded private key.
+    pub const fn expanded_bytes(self) -> usize {
+        match self {
+            Self::MlKem512 => 1632,
+            Self::MlKem768 => 2400,
+            Self::MlKem1024 => 3168,
+        }
+    }
+}
+
+/// A private key with its seed.
+#[derive(Debug)]
+pub struct PrivateKey {
+    level: Level,
+    seed: Secret,
+    key: Pkey,
+}
+
+/// A public key.
+#[derive(Debug)]
+pub struct PublicKey {
+    level: Level,
+    key: Pkey,
+}
+
+impl PrivateKey {
+    /// The key of a seed of 64 bytes.
+    pub fn from_seed(level: Level, seed: &[u8]) -> Result<Self, Error> {
+        if seed.len() != SEED {
+            return Err(Error::Key);
+        }
+        // SAFETY: the context is owned and lives; the seed comes with its length; the new key is owned.
+        unsafe {
+            let context =
+                PkeyContext::own(EVP_PKEY_CTX_new_id(EVP_PKEY_KEM, std::ptr::null_mut()))?;
+            let mut key = std::ptr::null_mut();
+            let mut length = seed.len();
+            let done = EVP_PKEY_CTX_kem_set_params(context.as_ptr(), level.nid()) == 1
+                && EVP_PKEY_keygen_init(context.as_ptr()) == 1
+                && EVP_PKEY_keygen_deterministic(
+                    context.as_ptr(),
+                    &mut key,
+                    seed.as_ptr(),
+                    &mut length,
+                ) == 1;
+            if !done {
+                return failed(Error::Internal);
+            }
+            Ok(Self {
+                level,
+                seed: Secret::copy(seed),
+                key: Pkey::own(key)?,
+            })
+        }
+    }
+
+    /// A new key, from AWS-LC's random bytes.
+    pub fn generate(level: Level) -> Result<Self, Error> {
+        let mut seed = Secret::zeroed(SEED);
+        random::fill(seed.expose_mut())?;
+        Self::from_seed(level, seed.expose())
+    }
+
+    /// Its parameter set.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Its seed.
+    pub fn seed(&self) -> &Secret {
+        &self.seed
+    }
+
+    /// The public key.
+    pub fn public_key(&self) -> Result<Vec<u8>, Error> {
+        self.key.raw_public(self.level.public_bytes())
+    }
+
+    /// The expanded private key.
+    pub fn expanded(&self) -> Result<Secret, Error> {
+        let mut out = Secret::zeroed(self.level.expanded_bytes());
+        let mut length = out.len();
+        // SAFETY: the buffer is writable for the length that goes in.
+        let done = unsafe {
+            aws_lc_sys::EVP_PKEY_get_raw_private_key(
+                self.key.as_ptr(),
+                out.expose_mut().as_mut_ptr(),
+                &mut length,
+            )
+        };
+        if done == 1 && length == out.len() {
+            Ok(out)
+        } else {
+            failed(Error::Internal)
+        }
+    }
+
+    /// The shared secret of a ciphertext; a wrong one of the right length gives another secret
+    /// (implicit rejection).
+    pub fn decapsulate(&self, ciphertext: &[u8]) -> Result<Secret, Error> {
+        if ciphertext.len() != self.level.ciphertext_bytes() {
+            return Err(Error::DataLength);
+        }
+        let mut shared = Secret::zeroed(SHARED);
+        let mut length = SHARED;
+        let context = self.key.context()?;
+        // SAFETY: the context lives; every pointer comes with its length.
+        let done = unsafe {
+            EVP_PKEY_decapsulate(
+                context.as_ptr(),
+                shared.expose_mut().as_mut_ptr(),
+                &mut length,
+                ciphertext.as_ptr(),
+                ciphertext.len(),
+            )
+        };
+        if done == 1 && length == SHARED {
+            Ok(shared)
+        } else {
+            failed(Error::Decrypt)
+        }
+    }
+}
+
+impl PublicKey {
+    /// The key in its raw form; its coefficients are checked (FIPS 203, section 7.2).
+    pub fn new(level: Level, raw: &[u8]) -> Result<Self, Error> {
+        if raw.len() != level.public_bytes() {
+            return Err(Error::Key);
+        }
+        // SAFETY: the key comes with its length; the new key is owned.
+        let key = Pkey::own(unsafe {
+            EVP_PKEY_kem_new_raw_public_key(level.nid(), raw.as_ptr(), raw.len())
+        })?;
+        let public = Self { level, key };
+        // AWS-LC checks the coefficients when it encapsulates.
+        public.encapsulate().map_err(|_| Error::Key)?;
+        Ok(public)
+    }
+
+    /// Its parameter set.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// The raw form.
+    pub fn raw(&self) -> Result<Vec<u8>, Error> {
+        self.key.raw_public(self.level.public_bytes())
+    }
+
+    /// A ciphertext and its shared secret.
+    pub fn encapsulate(&self) -> Result<(Vec<u8>, Secret), Error> {
+        let mut ciphertext = vec![0; self.level.ciphertext_bytes()];
+        let mut shared = Secret::zeroed(SHARED);
+        let (mut ciphertext_length, mut shared_length) = (ciphertext.len(), SHARED);
+        let context = self.key.context()?;
+        // SAFETY: the context lives; every pointer comes with its length.
+        let done = unsafe {
+            EVP_PKEY_encapsulate(
+                context.as_ptr(),
+                ciphertext.as_mut_ptr(),
+                &mut ciphertext_length,
+                shared.expose_mut().as_mut_ptr(),
+                &mut shared_length,
+            )
+        };
+        let whole = ciphertext_length == ciphertext.len() && shared_length == SHARED;
+        if done == 1 && whole {
+            Ok((ciphertext, shared))
+        } else {
+            failed(Error::Internal)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_have_the_same_secret() {
+        for level in Level::ALL {
+            let key = PrivateKey::generate(level).unwrap();
+            let again = PrivateKey::from_seed(level, key.seed().expose()).unwrap();
+            assert_eq!(again.public_key().unwrap(), key.public_key().unwrap());
+            assert_eq!(
+                again.expanded().unwrap().expose(),
+                key.expanded().unwrap().expose()
+            );
+            let public = PublicKey::new(level, &key.public_key().unwrap()).unwrap();
+            let (mut ciphertext, shared) = public.encapsulate().unwrap();
+            assert_eq!(
+                key.decapsulate(&ciphertext).unwrap().expose(),
+                shared.expose()
+            );
+            ciphertext[5] ^= 1;
+            assert_ne!(
+                key.decapsulate(&ciphertext).unwrap().expose(),
+                shared.expose()
+            );
+            assert!(key.decapsulate(&ciphertext[1..]).is_err());
+            assert!(PublicKey::new(level, &vec![0xff; level.public_bytes()]).is_err());
+        }
+    }
+}
