@@ -1,14 +1,21 @@
 //! Keys as the mechanisms use them: parsed once, shared by all operations under way.
+//!
+//! Each family of key types has a file: which attributes make a key, which follow from it, and what
+//! the vault stores of it.
 
 use cryptoki_sys::*;
 
 use crate::attributes::Attributes;
 use crate::failure::Failure;
-use crate::lc::{self, Secret, ec};
+use crate::lc::{self, Secret, ec, edwards, mldsa, mlkem, montgomery};
 use crate::mechanisms::Made;
 
+pub mod curve25519;
+pub mod nist;
+pub mod postquantum;
 pub mod secret;
 
+pub use nist::curve_of;
 pub use secret::SecretKey;
 
 /// A key of any kind.
@@ -18,6 +25,22 @@ pub enum Key {
     EcPrivate(ec::PrivateKey),
     /// A public key on a NIST curve.
     EcPublic(ec::PublicKey),
+    /// An Ed25519 private key.
+    EdwardsPrivate(edwards::PrivateKey),
+    /// An Ed25519 public key.
+    EdwardsPublic([u8; edwards::PUBLIC]),
+    /// An X25519 private key.
+    MontgomeryPrivate(montgomery::PrivateKey),
+    /// An X25519 public key.
+    MontgomeryPublic([u8; montgomery::BYTES]),
+    /// An ML-DSA private key.
+    MlDsaPrivate(mldsa::PrivateKey),
+    /// An ML-DSA public key.
+    MlDsaPublic(mldsa::PublicKey),
+    /// An ML-KEM private key.
+    MlKemPrivate(mlkem::PrivateKey),
+    /// An ML-KEM public key.
+    MlKemPublic(mlkem::PublicKey),
     /// A secret key: its value.
     Secret(SecretKey),
 }
@@ -28,20 +51,33 @@ impl Key {
     pub fn stored(&self) -> Result<Secret, Failure> {
         match self {
             Self::EcPrivate(key) => Ok(key.scalar()?),
-            Self::EcPublic(_) => Ok(Secret::zeroed(0)),
+            Self::EdwardsPrivate(key) => Ok(key.seed()),
+            Self::MontgomeryPrivate(key) => Ok(key.scalar().clone()),
+            Self::MlDsaPrivate(key) => Ok(key.seed().clone()),
+            Self::MlKemPrivate(key) => Ok(key.seed().clone()),
             Self::Secret(key) => Ok(key.value().clone()),
+            Self::EcPublic(_)
+            | Self::EdwardsPublic(_)
+            | Self::MontgomeryPublic(_)
+            | Self::MlDsaPublic(_)
+            | Self::MlKemPublic(_) => Ok(Secret::zeroed(0)),
         }
     }
 
     /// A part of the key material as an attribute, for keys that may be read.
     pub fn material(&self, kind: u64) -> Option<Vec<u8>> {
-        match (self, kind) {
-            (Self::EcPrivate(key), CKA_VALUE) => {
-                key.scalar().ok().map(|scalar| scalar.expose().to_vec())
-            }
-            (Self::Secret(key), CKA_VALUE) => Some(key.value().expose().to_vec()),
-            _ => None,
-        }
+        let secret = match (self, kind) {
+            (Self::EcPrivate(key), CKA_VALUE) => key.scalar().ok()?,
+            (Self::EdwardsPrivate(key), CKA_VALUE) => key.seed(),
+            (Self::MontgomeryPrivate(key), CKA_VALUE) => key.scalar().clone(),
+            (Self::MlDsaPrivate(key), CKA_SEED) => key.seed().clone(),
+            (Self::MlDsaPrivate(key), CKA_VALUE) => key.expanded().ok()?,
+            (Self::MlKemPrivate(key), CKA_SEED) => key.seed().clone(),
+            (Self::MlKemPrivate(key), CKA_VALUE) => key.expanded().ok()?,
+            (Self::Secret(key), CKA_VALUE) => key.value().clone(),
+            _ => return None,
+        };
+        Some(secret.expose().to_vec())
     }
 
     /// The key of a stored object.
@@ -52,24 +88,36 @@ impl Key {
         stored: &[u8],
     ) -> Result<Self, Failure> {
         match (class, key_type) {
-            (CKO_PRIVATE_KEY, CKK_EC) => Ok(Self::EcPrivate(ec::PrivateKey::from_scalar(
-                curve_of(attributes)?,
-                stored,
-            )?)),
-            (CKO_PUBLIC_KEY, CKK_EC) => Self::ec_public(attributes),
+            (CKO_PUBLIC_KEY, _) => Self::public(key_type, attributes),
             (CKO_SECRET_KEY, _) => Ok(Self::Secret(SecretKey::new(Secret::copy(stored)))),
-            _ => Err(CKR_KEY_TYPE_INCONSISTENT.into()),
+            (CKO_PRIVATE_KEY, CKK_EC) => nist::private(attributes, stored),
+            (CKO_PRIVATE_KEY, CKK_EC_EDWARDS) => Ok(Self::EdwardsPrivate(
+                edwards::PrivateKey::from_seed(stored)?,
+            )),
+            (CKO_PRIVATE_KEY, CKK_EC_MONTGOMERY) => Ok(Self::MontgomeryPrivate(
+                montgomery::PrivateKey::new(stored)?,
+            )),
+            (CKO_PRIVATE_KEY, CKK_ML_DSA) => postquantum::mldsa_private(attributes, stored),
+            (CKO_PRIVATE_KEY, CKK_ML_KEM) => postquantum::mlkem_private(attributes, stored),
+            _ => Err(CKR_TEMPLATE_INCONSISTENT.into()),
         }
     }
 
-    fn ec_public(attributes: &Attributes) -> Result<Self, Failure> {
-        let encoded = attributes
-            .get(CKA_EC_POINT)
-            .ok_or(Failure::new(CKR_TEMPLATE_INCOMPLETE))?;
-        let curve = curve_of(attributes)?;
-        let public = ec::PublicKey::from_point(curve, unwrap_octet_string(encoded))
-            .map_err(|_| Failure::new(CKR_ATTRIBUTE_VALUE_INVALID))?;
-        Ok(Self::EcPublic(public))
+    fn public(key_type: CK_KEY_TYPE, attributes: &Attributes) -> Result<Self, Failure> {
+        match key_type {
+            CKK_EC => nist::public(attributes),
+            CKK_EC_EDWARDS => Ok(Self::EdwardsPublic(curve25519::point(
+                attributes,
+                curve25519::Form::Edwards,
+            )?)),
+            CKK_EC_MONTGOMERY => Ok(Self::MontgomeryPublic(curve25519::point(
+                attributes,
+                curve25519::Form::Montgomery,
+            )?)),
+            CKK_ML_DSA => postquantum::mldsa_public(attributes),
+            CKK_ML_KEM => postquantum::mlkem_public(attributes),
+            _ => Err(CKR_TEMPLATE_INCONSISTENT.into()),
+        }
     }
 
     /// Takes the key material of a template (C_CreateObject) out of it and makes the key; what
@@ -79,39 +127,96 @@ impl Key {
         key_type: CK_KEY_TYPE,
         attributes: &mut Attributes,
     ) -> Result<Self, Failure> {
-        match (class, key_type) {
-            (CKO_PRIVATE_KEY, CKK_EC) => {
-                let curve = curve_of(attributes)?;
-                let value = attributes
-                    .remove(CKA_VALUE)
-                    .ok_or(Failure::new(CKR_TEMPLATE_INCOMPLETE))?;
-                let value = Secret::from(value);
-                let key = ec::PrivateKey::from_scalar(curve, value.expose())
-                    .map_err(|_| Failure::new(CKR_ATTRIBUTE_VALUE_INVALID))?;
-                Ok(Self::EcPrivate(key))
-            }
-            (CKO_PUBLIC_KEY, CKK_EC) => Self::ec_public(attributes),
-            (CKO_SECRET_KEY, _) => {
+        let invalid = Failure::new(CKR_ATTRIBUTE_VALUE_INVALID);
+        match class {
+            CKO_PUBLIC_KEY => Self::public(key_type, attributes),
+            CKO_SECRET_KEY => {
                 if attributes.contains(CKA_VALUE_LEN) {
                     return Err(CKR_ATTRIBUTE_READ_ONLY.into());
                 }
-                let value = attributes
-                    .remove(CKA_VALUE)
-                    .ok_or(Failure::new(CKR_TEMPLATE_INCOMPLETE))?;
                 let made =
-                    secret::made(key_type, Secret::from(value)).map_err(|failure| match failure
-                        .code
-                    {
-                        CKR_KEY_SIZE_RANGE => CKR_ATTRIBUTE_VALUE_INVALID.into(),
-                        _ => failure,
+                    secret::made(key_type, take(attributes, CKA_VALUE)?).map_err(|failure| {
+                        match failure.code {
+                            CKR_KEY_SIZE_RANGE => invalid,
+                            _ => failure,
+                        }
                     })?;
                 made.attributes
                     .iter()
                     .for_each(|(kind, value)| attributes.set(kind, value));
                 Ok(made.key)
             }
-            _ => Err(CKR_TEMPLATE_INCONSISTENT.into()),
+            _ => {
+                let from = match key_type {
+                    CKK_ML_DSA | CKK_ML_KEM => {
+                        // The expanded form follows from the seed, without which no key is kept.
+                        let seed = take(attributes, CKA_SEED)?;
+                        if let Some(expanded) = attributes.remove(CKA_VALUE) {
+                            drop(Secret::from(expanded));
+                        }
+                        seed
+                    }
+                    _ => take(attributes, CKA_VALUE)?,
+                };
+                let key = Self::from_stored(class, key_type, attributes, from.expose()).map_err(
+                    |failure| {
+                        if failure.code == CKR_FUNCTION_FAILED {
+                            invalid
+                        } else {
+                            failure
+                        }
+                    },
+                )?;
+                let implied = key.implied()?;
+                for (kind, value) in implied.iter() {
+                    if !attributes.contains(kind) {
+                        attributes.set(kind, value);
+                    }
+                }
+                Ok(key)
+            }
         }
+    }
+
+    /// The attributes that follow from a private or public key's value, CKA_KEY_TYPE among them.
+    pub fn implied(&self) -> Result<Attributes, Failure> {
+        match self {
+            Self::EcPrivate(key) => nist::attributes(key.curve(), &key.public_point()?),
+            Self::EcPublic(key) => nist::attributes(key.curve(), &key.point()?),
+            Self::EdwardsPrivate(key) => Ok(curve25519::attributes(
+                curve25519::Form::Edwards,
+                &key.public_key(),
+            )),
+            Self::EdwardsPublic(public) => {
+                Ok(curve25519::attributes(curve25519::Form::Edwards, public))
+            }
+            Self::MontgomeryPrivate(key) => Ok(curve25519::attributes(
+                curve25519::Form::Montgomery,
+                &key.public_key(),
+            )),
+            Self::MontgomeryPublic(public) => {
+                Ok(curve25519::attributes(curve25519::Form::Montgomery, public))
+            }
+            Self::MlDsaPrivate(key) => Ok(postquantum::mldsa_attributes(key.level(), None)),
+            Self::MlDsaPublic(key) => Ok(postquantum::mldsa_attributes(
+                key.level(),
+                Some(&key.raw()?),
+            )),
+            Self::MlKemPrivate(key) => Ok(postquantum::mlkem_attributes(key.level(), None)),
+            Self::MlKemPublic(key) => Ok(postquantum::mlkem_attributes(
+                key.level(),
+                Some(&key.raw()?),
+            )),
+            Self::Secret(_) => Ok(Attributes::new()),
+        }
+    }
+
+    /// The key with the attributes that follow from it.
+    pub fn made(self) -> Result<Made, Failure> {
+        Ok(Made {
+            attributes: self.implied()?,
+            key: self,
+        })
     }
 
     /// The material as it is wrapped: the value of a secret key, PKCS#8 for a private one.
@@ -159,13 +264,23 @@ impl Key {
 
     /// Whether this private key belongs to that public one.
     pub fn is_pair_of(&self, public: &Key) -> bool {
+        let both = (self.implied(), public.implied());
+        let (Ok(mine), Ok(theirs)) = both else {
+            return false;
+        };
         match (self, public) {
-            (Self::EcPrivate(private), Self::EcPublic(public)) => private
-                .public_point()
-                .is_ok_and(|point| public.point().is_ok_and(|other| other == point)),
+            (Self::EcPrivate(_), Self::EcPublic(_)) => mine == theirs,
             _ => false,
         }
     }
+}
+
+/// Takes a secret attribute out of a template.
+fn take(attributes: &mut Attributes, kind: u64) -> Result<Secret, Failure> {
+    attributes
+        .remove(kind)
+        .map(Secret::from)
+        .ok_or(Failure::new(CKR_TEMPLATE_INCOMPLETE))
 }
 
 impl From<lc::Error> for Failure {
@@ -182,17 +297,6 @@ impl From<lc::Error> for Failure {
             lc::Error::Internal => Failure::internal(),
         }
     }
-}
-
-/// The curve that CKA_EC_PARAMS names.
-pub fn curve_of(attributes: &Attributes) -> Result<ec::Curve, Failure> {
-    let parameters = attributes
-        .get(CKA_EC_PARAMS)
-        .ok_or(Failure::new(CKR_TEMPLATE_INCOMPLETE))?;
-    ec::Curve::ALL
-        .into_iter()
-        .find(|curve| curve.oid() == parameters)
-        .ok_or(Failure::new(CKR_DOMAIN_PARAMS_INVALID))
 }
 
 /// A DER OCTET STRING around these bytes.

@@ -200,7 +200,6 @@ pub fn digest(hash: Hash, input: Input<'_>) -> Result<Value, Error> {
 }
 
 /// SHAKE256 over several pieces, for the message representatives of ML-DSA.
-#[allow(dead_code)]
 pub(super) fn shake256<const N: usize>(pieces: &[&[u8]]) -> Result<[u8; N], Error> {
     let mut out = [0; N];
     let context = Sha3(Sha3::empty()?);

@@ -1,9 +1,10 @@
 //! ML-DSA (FIPS 204): keys from their seeds, hedged signatures with a context, external mu.
 //!
-//! AWS-LC has no deterministic signing through its public interface and no pre-hash (HashML-DSA)
-//! object identifiers: mechanisms that ask for the first are refused by name; for the second the
-//! caller passes the formatted message. Messages are private memory: signing reads them twice.
+//! AWS-LC has no deterministic signing through its public interface: mechanisms that ask for it are
+//! refused by name. Pre-hash signatures (HashML-DSA) go through the external mu, which is computed
+//! here. Messages are private memory: signing reads them twice.
 
+use super::digest::{Hash, shake256};
 use super::evp::{MdContext, Pkey, failed};
 use super::{Error, Secret, random};
 use aws_lc_sys::{
@@ -200,6 +201,22 @@ impl PrivateKey {
             failed(Error::Internal)
         }
     }
+}
+
+/// The message representative of HashML-DSA (FIPS 204, algorithms 4 and 7): SHAKE256 of
+/// tr || 1 || |context| || context || OID of the hash || digest, tr = SHAKE256(public key).
+pub fn prehash_mu(
+    public: &[u8],
+    hash: Hash,
+    digest: &[u8],
+    context: &[u8],
+) -> Result<[u8; MU], Error> {
+    let length = u8::try_from(context.len()).map_err(|_| Error::Parameter)?;
+    if digest.len() != hash.bytes() {
+        return Err(Error::DataLength);
+    }
+    let tr = shake256::<64>(&[public])?;
+    shake256::<MU>(&[&tr, &[1, length], context, hash.oid(), digest])
 }
 
 impl PublicKey {

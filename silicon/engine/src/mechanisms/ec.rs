@@ -9,7 +9,7 @@ use super::hashed::{self, DigestSigner};
 use super::{Environment, Info, Made, Mechanism, Stream, wrong_key};
 use crate::attributes::Attributes;
 use crate::failure::Failure;
-use crate::keys::{Key, curve_of, octet_string};
+use crate::keys::{Key, curve_of};
 use crate::lc::digest::{DIGEST_MAX, Hash};
 use crate::lc::{Input, Output, ec};
 
@@ -98,20 +98,10 @@ impl Mechanism for KeyPairGeneration {
         }
         let curve = curve_of(public)?;
         let private = ec::PrivateKey::generate(curve)?;
-        let point = private.public_point()?;
-        let mut shared = Attributes::new();
-        shared.set_number(CKA_KEY_TYPE, CKK_EC);
-        shared.set(CKA_EC_PARAMS, curve.oid());
-        shared.set(CKA_EC_POINT, &octet_string(&point));
+        let public = ec::PublicKey::from_point(curve, &private.public_point()?)?;
         Ok((
-            Made {
-                key: Key::EcPublic(ec::PublicKey::from_point(curve, &point)?),
-                attributes: shared.clone(),
-            },
-            Made {
-                key: Key::EcPrivate(private),
-                attributes: shared,
-            },
+            Key::EcPublic(public).made()?,
+            Key::EcPrivate(private).made()?,
         ))
     }
 }

@@ -92,7 +92,9 @@ impl Mechanism for Ecdh {
 
     fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
         match (usage, key) {
-            (Usage::Derive, Some(Key::EcPrivate(_))) => Agreement::decode(parameters).map(|_| ()),
+            (Usage::Derive, Some(Key::EcPrivate(_) | Key::MontgomeryPrivate(_))) => {
+                Agreement::decode(parameters).map(|_| ())
+            }
             (Usage::Derive, _) => Err(wrong_key()),
             _ => Err(CKR_MECHANISM_INVALID.into()),
         }
@@ -151,6 +153,7 @@ fn agree(key: &Key, public: &[u8]) -> Result<Secret, Failure> {
                 .map_err(|_| invalid)?;
             Ok(key.agree(&peer)?)
         }
+        Key::MontgomeryPrivate(key) => key.agree(unwrap_octet_string(public)).map_err(|_| invalid),
         _ => Err(wrong_key()),
     }
 }

@@ -17,9 +17,13 @@ use crate::failure::Failure;
 use crate::keys::Key;
 use crate::lc::{Input, Output, Secret};
 
+pub mod buffered;
+pub mod curve25519;
 pub mod ec;
 pub mod ecdh;
 pub mod hashed;
+pub mod mldsa;
+pub mod mlkem;
 
 /// What C_GetMechanismInfo says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,7 +295,13 @@ pub trait Mechanism: Sync {
 }
 
 /// The families' tables.
-const FAMILIES: &[&[&dyn Mechanism]] = &[ec::TABLE, ecdh::TABLE];
+const FAMILIES: &[&[&dyn Mechanism]] = &[
+    curve25519::TABLE,
+    mldsa::TABLE,
+    mlkem::TABLE,
+    ec::TABLE,
+    ecdh::TABLE,
+];
 
 /// Every mechanism, in the families' order.
 pub fn all() -> impl Iterator<Item = &'static dyn Mechanism> {

@@ -1,0 +1,315 @@
+//! ML-DSA and HashML-DSA (PKCS#11 3.2, section 6.67).
+//!
+//! Signatures are hedged. A caller that requires deterministic ones (CKH_DETERMINISTIC_REQUIRED) is
+//! refused: AWS-LC has no such mode, and silently hedging would be another signature.
+
+use std::sync::Arc;
+
+use casemate_transport::layout::MESSAGE_MAX;
+use casemate_transport::message::Usage;
+use casemate_transport::parameters::Parameters;
+use cryptoki_sys::*;
+
+use super::buffered::{self, MessageSigner};
+use super::{Environment, Info, Made, Mechanism, Stream, wrong_key};
+use crate::attributes::Attributes;
+use crate::failure::Failure;
+use crate::keys::Key;
+use crate::keys::postquantum::mldsa_level;
+use crate::lc::digest::{Hash, digest};
+use crate::lc::mldsa::{self, CONTEXT_MAX, MU, PrivateKey, PublicKey, prehash_mu};
+use crate::lc::{Input, Output, Secret};
+
+/// The family's mechanisms.
+pub const TABLE: &[&dyn Mechanism] = &[
+    &KeyPairGeneration,
+    &Signature {
+        kind: CKM_ML_DSA,
+        input: Form::Message,
+    },
+    &Signature {
+        kind: CKM_HASH_ML_DSA,
+        input: Form::Digest,
+    },
+    &Signature {
+        kind: CKM_HASH_ML_DSA_SHA224,
+        input: Form::Hashed(Hash::Sha224),
+    },
+    &Signature {
+        kind: CKM_HASH_ML_DSA_SHA256,
+        input: Form::Hashed(Hash::Sha256),
+    },
+    &Signature {
+        kind: CKM_HASH_ML_DSA_SHA384,
+        input: Form::Hashed(Hash::Sha384),
+    },
+    &Signature {
+        kind: CKM_HASH_ML_DSA_SHA512,
+        input: Form::Hashed(Hash::Sha512),
+    },
+    &Signature {
+        kind: CKM_HASH_ML_DSA_SHA3_224,
+        input: Form::Hashed(Hash::Sha3_224),
+    },
+    &Signature {
+        kind: CKM_HASH_ML_DSA_SHA3_256,
+        input: Form::Hashed(Hash::Sha3_256),
+    },
+    &Signature {
+        kind: CKM_HASH_ML_DSA_SHA3_384,
+        input: Form::Hashed(Hash::Sha3_384),
+    },
+    &Signature {
+        kind: CKM_HASH_ML_DSA_SHA3_512,
+        input: Form::Hashed(Hash::Sha3_512),
+    },
+];
+
+struct KeyPairGeneration;
+
+impl Mechanism for KeyPairGeneration {
+    fn kind(&self) -> CK_MECHANISM_TYPE {
+        CKM_ML_DSA_KEY_PAIR_GEN
+    }
+
+    fn info(&self) -> Info {
+        Info {
+            min: CKP_ML_DSA_44 as u32,
+            max: CKP_ML_DSA_87 as u32,
+            flags: CKF_GENERATE_KEY_PAIR,
+        }
+    }
+
+    fn check(&self, _: Usage, _: Option<&Key>, _: &[u8]) -> Result<(), Failure> {
+        Err(CKR_MECHANISM_INVALID.into())
+    }
+
+    fn output_length(
+        &self,
+        _: Usage,
+        _: Option<&Key>,
+        _: &[u8],
+        _: usize,
+    ) -> Result<(usize, bool), Failure> {
+        Err(CKR_MECHANISM_INVALID.into())
+    }
+
+    fn generate_pair(
+        &self,
+        environment: &dyn Environment,
+        parameters: &[u8],
+        public: &Attributes,
+        _: &Attributes,
+    ) -> Result<(Made, Made), Failure> {
+        if !parameters.is_empty() {
+            return Err(CKR_MECHANISM_PARAM_INVALID.into());
+        }
+        let level = mldsa_level(public)?;
+        let mut seed = Secret::zeroed(mldsa::SEED);
+        environment.random(seed.expose_mut())?;
+        let private = PrivateKey::from_seed(level, seed.expose())?;
+        let public = PublicKey::new(level, &private.public_key()?)?;
+        Ok((
+            Key::MlDsaPublic(public).made()?,
+            Key::MlDsaPrivate(private).made()?,
+        ))
+    }
+}
+
+/// What the data of the operation is.
+#[derive(Clone, Copy)]
+enum Form {
+    /// The message: pure ML-DSA.
+    Message,
+    /// A digest that the caller made, by the hash that the parameters name.
+    Digest,
+    /// A message that is hashed here.
+    Hashed(Hash),
+}
+
+#[derive(Clone, Copy)]
+struct Signature {
+    kind: CK_MECHANISM_TYPE,
+    input: Form,
+}
+
+fn hash_of(kind: CK_MECHANISM_TYPE) -> Result<Hash, Failure> {
+    Ok(match kind {
+        CKM_SHA224 => Hash::Sha224,
+        CKM_SHA256 => Hash::Sha256,
+        CKM_SHA384 => Hash::Sha384,
+        CKM_SHA512 => Hash::Sha512,
+        CKM_SHA512_224 => Hash::Sha512_224,
+        CKM_SHA512_256 => Hash::Sha512_256,
+        CKM_SHA3_224 => Hash::Sha3_224,
+        CKM_SHA3_256 => Hash::Sha3_256,
+        CKM_SHA3_384 => Hash::Sha3_384,
+        CKM_SHA3_512 => Hash::Sha3_512,
+        _ => return Err(CKR_MECHANISM_PARAM_INVALID.into()),
+    })
+}
+
+/// The hash (for `Form::Digest`) and the context that the parameters say.
+fn decode(form: Form, parameters: &[u8]) -> Result<(Option<Hash>, &[u8]), Failure> {
+    let invalid = Failure::new(CKR_MECHANISM_PARAM_INVALID);
+    let (hash, hedge, context) = match (form, Parameters::decode(parameters).map_err(|_| invalid)?)
+    {
+        (Form::Message | Form::Hashed(_), Parameters::None) => (None, CKH_HEDGE_PREFERRED, &[][..]),
+        (Form::Message | Form::Hashed(_), Parameters::SignContext { hedge, context }) => {
+            (None, hedge, context)
+        }
+        (
+            Form::Digest,
+            Parameters::HashSignContext {
+                hedge,
+                context,
+                hash,
+            },
+        ) => (Some(hash_of(hash)?), hedge, context),
+        _ => return Err(invalid),
+    };
+    let known = matches!(hedge, CKH_HEDGE_PREFERRED | CKH_HEDGE_REQUIRED);
+    if !known || context.len() > CONTEXT_MAX {
+        return Err(invalid);
+    }
+    Ok((hash, context))
+}
+
+impl Signature {
+    /// The external mu of a pre-hash signature.
+    fn mu(
+        &self,
+        public: &[u8],
+        hash: Option<Hash>,
+        data: &[u8],
+        context: &[u8],
+    ) -> Result<Option<[u8; MU]>, Failure> {
+        match (self.input, hash) {
+            (Form::Message, _) => Ok(None),
+            (Form::Digest, Some(hash)) => Ok(Some(prehash_mu(public, hash, data, context)?)),
+            (Form::Digest, None) => Err(CKR_MECHANISM_PARAM_INVALID.into()),
+            (Form::Hashed(hash), _) => Ok(Some(prehash_mu(
+                public,
+                hash,
+                &digest(hash, Input::new(data))?,
+                context,
+            )?)),
+        }
+    }
+}
+
+impl MessageSigner for Signature {
+    fn signature_length(&self, key: &Key) -> Result<usize, Failure> {
+        match key {
+            Key::MlDsaPrivate(key) => Ok(key.level().signature_bytes()),
+            _ => Err(wrong_key()),
+        }
+    }
+
+    fn sign_message(
+        &self,
+        key: &Key,
+        parameters: &[u8],
+        message: &[u8],
+        output: &mut Output<'_>,
+    ) -> Result<(), Failure> {
+        let Key::MlDsaPrivate(key) = key else {
+            return Err(wrong_key());
+        };
+        let (hash, context) = decode(self.input, parameters)?;
+        let signature = match self.input {
+            Form::Message => key.sign(message, context)?,
+            _ => match self.mu(&key.public_key()?, hash, message, context)? {
+                Some(mu) => key.sign_mu(&mu)?,
+                None => return Err(Failure::internal()),
+            },
+        };
+        Ok(output.write(&signature)?)
+    }
+
+    fn verify_message(
+        &self,
+        key: &Key,
+        parameters: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), Failure> {
+        let Key::MlDsaPublic(key) = key else {
+            return Err(wrong_key());
+        };
+        if signature.len() != key.level().signature_bytes() {
+            return Err(CKR_SIGNATURE_LEN_RANGE.into());
+        }
+        let (hash, context) = decode(self.input, parameters)?;
+        match self.mu(&key.raw()?, hash, message, context)? {
+            Some(mu) => Ok(key.verify_mu(&mu, signature)?),
+            None => Ok(key.verify(message, context, signature)?),
+        }
+    }
+}
+
+impl Mechanism for Signature {
+    fn kind(&self) -> CK_MECHANISM_TYPE {
+        self.kind
+    }
+
+    fn info(&self) -> Info {
+        Info {
+            min: CKP_ML_DSA_44 as u32,
+            max: CKP_ML_DSA_87 as u32,
+            flags: CKF_SIGN | CKF_VERIFY,
+        }
+    }
+
+    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
+        match (usage, key) {
+            (Usage::Sign, Some(Key::MlDsaPrivate(_)))
+            | (Usage::Verify, Some(Key::MlDsaPublic(_))) => {
+                decode(self.input, parameters).map(|_| ())
+            }
+            (Usage::Sign | Usage::Verify, _) => Err(wrong_key()),
+            _ => Err(CKR_MECHANISM_INVALID.into()),
+        }
+    }
+
+    fn output_length(
+        &self,
+        _: Usage,
+        key: Option<&Key>,
+        _: &[u8],
+        _: usize,
+    ) -> Result<(usize, bool), Failure> {
+        Ok((self.signature_length(key.ok_or_else(wrong_key)?)?, true))
+    }
+
+    fn sign(
+        &self,
+        _: &dyn Environment,
+        key: &Arc<Key>,
+        parameters: &[u8],
+        input: Input<'_>,
+        output: &mut Output<'_>,
+    ) -> Result<(), Failure> {
+        self.sign_message(key, parameters, input.to_secret().expose(), output)
+    }
+
+    fn verify(
+        &self,
+        _: &dyn Environment,
+        key: &Arc<Key>,
+        parameters: &[u8],
+        input: Input<'_>,
+        signature: &[u8],
+    ) -> Result<(), Failure> {
+        self.verify_message(key, parameters, input.to_secret().expose(), signature)
+    }
+
+    fn begin(
+        &self,
+        usage: Usage,
+        key: Option<&Arc<Key>>,
+        parameters: &[u8],
+    ) -> Result<Box<dyn Stream>, Failure> {
+        buffered::begin(*self, usage, key, parameters, MESSAGE_MAX)
+    }
+}
