@@ -5,6 +5,7 @@ No function returns a private or secret key in clear: blobs are masked, keys are
 
 from enum import IntEnum
 from os import PathLike
+from typing import Any
 
 # --- the module's firmware -------------------------------------------------------------------
 
@@ -103,8 +104,15 @@ class Engine:
     def state(self) -> EngineState: ...
     @property
     def instance(self) -> int: ...
-    def memory_report(self) -> dict[str, str]:
-        """What protects key memory here: arena, lock, dump, core; for `doctor`."""
+    def memory_report(self) -> dict[str, Any]:
+        """What protects key memory now; for `doctor`.
+
+        arena: "memfd_secret", "mlock" or "unlocked" pages, or "heap" without an arena;
+        locked: whether all key memory is; locked_bytes; unlocked_bytes: keys beyond the limit;
+        message_bytes: long messages under way; library_inside: whether AWS-LC allocates there;
+        lock_limit: bytes, None without one; dumpable; core_limit: bytes; ptrace_scope: Yama's,
+        or None; swap: active areas.
+        """
 
     def self_test(self) -> list[SelfTestResult]: ...
     def unseal_from_file(self, path: str | PathLike[str], *, create: bool) -> None:

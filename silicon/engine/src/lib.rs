@@ -14,6 +14,7 @@
     )
 )]
 
+pub mod arena;
 pub mod attributes;
 pub mod connection;
 pub mod control;

@@ -400,14 +400,14 @@ impl Partition {
         all
     }
 
-    /// Fails unless `count` further objects fit the quota.
+    /// Fails unless `count` further objects fit the quota, and key memory where it must be locked.
     pub fn require_room(&self, count: u64) -> Result<(), Failure> {
         let held = self
             .objects
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .len() as u64;
-        if held + count > self.policy().keys {
+        if held + count > self.policy().keys || !crate::arena::has_room() {
             Err(CKR_DEVICE_MEMORY.into())
         } else {
             Ok(())

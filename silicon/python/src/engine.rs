@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use casemate_engine::arena::{self, process};
 use casemate_engine::control::{
     Change as EngineChange, Record as EngineRecord, RecordKey, RecordKind,
 };
@@ -271,7 +272,10 @@ impl Engine {
     #[new]
     #[pyo3(signature = (*, require_locked=false))]
     fn new(require_locked: bool) -> PyResult<Self> {
-        let _ = require_locked;
+        process::harden().map_err(|error| {
+            PyOSError::new_err(format!("core dumps cannot be forbidden: {error}"))
+        })?;
+        arena::install(require_locked).map_err(PyOSError::new_err)?;
         Ok(Self(Arc::new(SiliconEngine::new().map_err(failed)?)))
     }
 
@@ -292,7 +296,21 @@ impl Engine {
     }
 
     fn memory_report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        Ok(PyDict::new(py))
+        let (memory, around) = (arena::report(), process::report());
+        let report = PyDict::new(py);
+        report.set_item("arena", memory.kind.map_or("heap", arena::Kind::name))?;
+        report.set_item("locked", memory.locked > 0 && memory.unlocked == 0)?;
+        report.set_item("locked_bytes", memory.locked)?;
+        report.set_item("unlocked_bytes", memory.unlocked)?;
+        report.set_item("message_bytes", memory.large)?;
+        report.set_item("library_inside", memory.library)?;
+        let limited = (around.lock_limit != u64::MAX).then_some(around.lock_limit);
+        report.set_item("lock_limit", limited)?;
+        report.set_item("dumpable", around.dumpable)?;
+        report.set_item("core_limit", around.core_limit)?;
+        report.set_item("ptrace_scope", around.ptrace_scope)?;
+        report.set_item("swap", around.swap)?;
+        Ok(report)
     }
 
     fn self_test(&self, py: Python<'_>) -> Vec<SelfTestResult> {
