@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from casemate.formats import dice, pcr_log, x509
+from casemate.formats.firmware_bundle import MANIFEST_SIZE
 from casemate.formats.pcr_log import EntryId
 from casemate.rot.boot import RootOfTrust, State
 from casemate.rot.boot_status import BootStatus
+from casemate.rot.bundle.verify import verify
 from casemate.rot.crypto import ModelCrypto, RotCrypto, SiliconCrypto, Slot
 from casemate.rot.device_status import RomVersion, device_status
 from casemate.rot.errors import BootError, KeyVaultError, PcrError
@@ -23,8 +25,10 @@ from casemate.rot.fuses import (
     DEFAULT_OBFUSCATION_KEY,
     Fuses,
     Lifecycle,
+    PqcKeyType,
 )
 from casemate.rot.identity import Algorithm, LayerName
+from tests.rot.bundle import parts
 from tests.rot.devices import Shelf, firmware, write_anchor
 
 OLD = firmware(svn=7)
@@ -457,12 +461,73 @@ def test_the_fmc_certificate_states_device_and_firmware() -> None:
     )
 
 
-def test_a_boot_with_all_certificates_is_quick() -> None:
-    # 150 ms is what must hold, on one core with a verified bundle; the flow takes a tenth of it.
-    root = root_of_trust()
+# --- real bundles ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [PqcKeyType.MLDSA, PqcKeyType.LMS])
+def test_a_real_bundle_boots_and_a_damaged_one_does_not(kind: PqcKeyType) -> None:
+    bundle = parts.good(kind)
+    fuses = parts.fuses_for(bundle)
+    root = RootOfTrust(ModelCrypto(), verify)
+    root.cold_reset(fuses, bundle)
+    assert root.firmware.fmc_digest == hashlib.sha384(parts.FMC.content).digest()
+    assert root.firmware.owner_pk_hash == fuses.owner_pk_hash
+    assert root.firmware.fmc_load_address == parts.FMC.load_addr
+    root.update_reset(bundle)
+    root.warm_reset()
+    with pytest.raises(BootError) as caught:
+        root.update_reset(parts.flip(bundle, len(bundle) - 200))
+    assert caught.value.code == 0x000B_0016
+    assert state(root) is State.RUNTIME
+    with pytest.raises(BootError) as caught:
+        root.cold_reset(dataclasses.replace(fuses, owner_pk_hash=b"o" * 48), bundle)
+    assert caught.value.code == 0x000B_0007
+
+
+def test_an_update_must_keep_the_fmc() -> None:
+    kind = PqcKeyType.MLDSA
+    bundle = parts.good(kind)
+    other = parts.make(kind, fmc=dataclasses.replace(parts.FMC, content=b"another" * 100))
+    root = RootOfTrust(ModelCrypto(), verify)
+    root.cold_reset(parts.fuses_for(bundle), bundle)
+    with pytest.raises(BootError) as caught:
+        root.update_reset(other)
+    assert caught.value.code == 0x000B_001F
+
+
+def test_an_svn_that_no_ladder_reaches_stops_the_boot() -> None:
+    root = RootOfTrust(ModelCrypto(), Shelf(a=firmware(svn=129)))
+    with pytest.raises(BootError) as caught:
+        root.cold_reset(DEFAULT_FUSES, b"a")
+    assert caught.value.code == 0x0102_000C
+    assert state(root) is State.FAILED
+    root = RootOfTrust(ModelCrypto(), Shelf(a=firmware(), b=firmware(svn=70000)))
+    root.cold_reset(DEFAULT_FUSES, b"a")
+    root.update_reset(b"b")
+    assert root.key_ladder.svn == firmware().svn
+
+
+def test_dates_are_copied_whatever_their_bytes() -> None:
+    odd = {"owner_not_before": b"\xff" * 15, "owner_not_after": b"\x80not a date!!!!"}
+    root = RootOfTrust(ModelCrypto(), Shelf(a=firmware(**odd)))  # type: ignore[arg-type]
+    root.cold_reset(DEFAULT_FUSES, b"a")
+    assert b"\x18\x0f" + b"\xff" * 15 in root.certificates[LayerName.RT_ALIAS, Algorithm.ECC]
+
+
+@pytest.mark.parametrize("kind", [PqcKeyType.MLDSA, PqcKeyType.LMS])
+def test_a_largest_bundle_boots_with_all_certificates_in_150_ms(kind: PqcKeyType) -> None:
+    room = 256 * 1024 - MANIFEST_SIZE - len(parts.FMC.content) - 512
+    runtime = dataclasses.replace(parts.RUNTIME, content=bytes(room), load_addr=0x40000400)
+    runtime = dataclasses.replace(runtime, entry_point=0x40000400)
+    bundle = parts.make(kind, runtime=runtime)
+    assert 255 * 1024 < len(bundle) <= 256 * 1024
+    fuses = parts.fuses_for(bundle)
+    root = RootOfTrust(ModelCrypto(), verify, make_requests=True)
     times = []
     for _ in range(5):
         started = time.process_time()
-        root.cold_reset(DEFAULT_FUSES, b"old")
+        root.cold_reset(fuses, bundle)
         times.append(time.process_time() - started)
+    assert len(root.certificates) == 6
+    assert len(root.requests) == 8
     assert min(times) < 0.150

@@ -27,39 +27,45 @@ def all_files(root: RootOfTrust, fuses: Fuses, folder: DeviceFolder | None) -> d
     Raises ChainError if a chain does not hold together, RotError if a file cannot be read.
     """
     files: dict[str, bytes] = {}
-    chains: dict[Algorithm, list[str]] = {algorithm: [] for algorithm in Algorithm}
-    above = _from_manufacturer(root, fuses, folder)
+    above = manufacturer_files(root, fuses, folder)
     for algorithm in Algorithm:
-        if data := above.get((None, algorithm)):
-            chains[algorithm].append(name := f"manufacturer_ca_{algorithm.value}.der")
+        if data := above.get(name := f"manufacturer_ca_{algorithm.value}.der"):
             files[name] = data
     for layer in LayerName:
         for algorithm in Algorithm:
             files[f"{layer.value}_csr_{algorithm.value}.der"] = root.requests[layer, algorithm]
-            data = root.certificates.get((layer, algorithm)) or above.get((layer, algorithm))
-            if data is not None:
-                chains[algorithm].append(name := f"{layer.value}_cert_{algorithm.value}.der")
+            name = f"{layer.value}_cert_{algorithm.value}.der"
+            if data := root.certificates.get((layer, algorithm)) or above.get(name):
                 files[name] = data
-    for names in chains.values():
-        check_chain([files[name] for name in names], names)
+    for algorithm in Algorithm:
+        names = [name for name in files if name.endswith(f"_{algorithm.value}.der")]
+        chain = [name for name in names if "_csr_" not in name]
+        check_chain([files[name] for name in chain], chain)
     return files
 
 
-def _from_manufacturer(
+def manufacturer_files(
     root: RootOfTrust, fuses: Fuses, folder: DeviceFolder | None
-) -> dict[tuple[LayerName | None, Algorithm], bytes]:
-    result: dict[tuple[LayerName | None, Algorithm], bytes] = {}
+) -> dict[str, bytes]:
+    """The manufacturer's and the IDevID certificates, by file name; see `all_files`.
+
+    For the public test device the root of trust must have been asked for its requests.
+    """
+    authorities: dict[Algorithm, bytes] = {}
+    initial: dict[Algorithm, bytes] = {}
     if folder is not None:
         for algorithm in Algorithm:
-            result[None, algorithm] = folder.certificate("manufacturer_ca", algorithm)
-            result[LayerName.IDEVID, algorithm] = folder.certificate("idevid_cert", algorithm)
+            authorities[algorithm] = folder.certificate("manufacturer_ca", algorithm)
+            initial[algorithm] = folder.certificate("idevid_cert", algorithm)
     elif fuses == DEFAULT_FUSES and root.csr_envelope is not None:
         ca = ManufacturerCa.public_test()
-        issued = ca.issue_from_envelope(root.csr_envelope, root.crypto, fuses)
-        for algorithm in Algorithm:
-            result[None, algorithm] = ca.certificate(algorithm)
-            result[LayerName.IDEVID, algorithm] = issued[algorithm]
-    return result
+        initial = ca.issue_from_envelope(root.csr_envelope, root.crypto, fuses)
+        authorities = {algorithm: ca.certificate(algorithm) for algorithm in Algorithm}
+    return {
+        f"{name}_{algorithm.value}.der": data
+        for name, found in (("manufacturer_ca", authorities), ("idevid_cert", initial))
+        for algorithm, data in found.items()
+    }
 
 
 def write(files: dict[str, bytes], folder: Path) -> None:

@@ -41,6 +41,12 @@ class VerifiedFirmware:
     pqc_key_type: PqcKeyType
     fmc_version: int = 0
     rt_version: int = 0
+    pl0_pauser: int = 0
+    flags: int = 0
+    fmc_load_address: int = 0
+    fmc_entry_point: int = 0
+    rt_load_address: int = 0
+    rt_entry_point: int = 0
     vendor_not_before: bytes = _NO_TIME
     vendor_not_after: bytes = _NO_TIME
     owner_not_before: bytes = _NO_TIME

@@ -1,0 +1,145 @@
+"""CBOR (RFC 8949) as evidence needs it: deterministic writing, strict and bounded reading.
+
+Reading refuses what two readers could see differently or what costs memory: duplicate keys,
+indefinite lengths, lengths and numbers not in their shortest form, trailing bytes, deep nesting,
+too many items. It knows integers, byte and text strings, arrays, maps, tags, false, true, null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cbor2
+
+MOST_ITEMS = 20_000
+DEEPEST = 32
+LARGEST = 4 * 1024 * 1024
+
+
+class CborError(ValueError):
+    """Bytes that are no strict CBOR; `offset` counts from the start."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(f"at offset {offset}: {message}")
+        self.offset = offset
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tagged item."""
+
+    number: int
+    value: Any
+
+
+def encode(value: Any) -> bytes:
+    """Core deterministic encoding: shortest forms, map keys sorted by their encoding."""
+    return cbor2.dumps(_prepared(value), canonical=True)
+
+
+def _prepared(value: Any) -> Any:
+    if isinstance(value, Tag):
+        return cbor2.CBORTag(value.number, _prepared(value.value))
+    if isinstance(value, Mapping):
+        keys = sorted(value, key=lambda key: cbor2.dumps(key, canonical=True))
+        return {key: _prepared(value[key]) for key in keys}
+    if isinstance(value, (list, tuple)):
+        return [_prepared(item) for item in value]
+    return value
+
+
+def decode(data: bytes) -> Any:
+    """The one item that `data` is. Raises CborError."""
+    if len(data) > LARGEST:
+        raise CborError(f"{len(data)} bytes; at most {LARGEST} are taken", 0)
+    reader = _Reader(data)
+    value = reader.item(0)
+    if reader.at != len(data):
+        raise CborError("unexpected bytes after the item", reader.at)
+    return value
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+        self.items = 0
+
+    def head(self) -> tuple[int, int]:
+        """Major type and argument of the next item."""
+        start = self.at
+        if start >= len(self.data):
+            raise CborError("expected an item, found the end", start)
+        major, short = divmod(self.data[start], 32)
+        if short < 24:
+            self.at = start + 1
+            return major, short
+        if short > 27:
+            raise CborError("indefinite or reserved length", start)
+        size = 1 << (short - 24)
+        end = start + 1 + size
+        if end > len(self.data):
+            raise CborError("cut off", start)
+        argument = int.from_bytes(self.data[start + 1 : end], "big")
+        if major == 7 or argument < (24 if size == 1 else 1 << (4 * size)):
+            raise CborError("not in its shortest form, or a float or simple value", start)
+        self.at = end
+        return major, argument
+
+    def item(self, depth: int) -> Any:
+        start = self.at
+        self.items += 1
+        if self.items > MOST_ITEMS:
+            raise CborError(f"more than {MOST_ITEMS} items", start)
+        if depth > DEEPEST:
+            raise CborError(f"nested deeper than {DEEPEST}", start)
+        major, argument = self.head()
+        if major == 0:
+            return argument
+        if major == 1:
+            return -1 - argument
+        if major in (2, 3):
+            return self.string(major, argument, start)
+        if major == 4:
+            self.room(argument, start)
+            return [self.item(depth + 1) for _ in range(argument)]
+        if major == 5:
+            return self.map(argument, start, depth)
+        if major == 6:
+            return Tag(argument, self.item(depth + 1))
+        if argument in (20, 21, 22):
+            return {20: False, 21: True, 22: None}[argument]
+        raise CborError(f"simple value {argument} is not taken", start)
+
+    def string(self, major: int, size: int, start: int) -> bytes | str:
+        end = self.at + size
+        if end > len(self.data):
+            raise CborError(f"a string of {size} bytes is cut off", start)
+        raw = self.data[self.at : end]
+        self.at = end
+        if major == 2:
+            return raw
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            raise CborError("a text string is not UTF-8", start) from None
+
+    def room(self, count: int, start: int) -> None:
+        """Refuse a count that the rest of the input cannot hold, before anything is made."""
+        if count > len(self.data) - self.at:
+            raise CborError(f"{count} items cannot follow", start)
+
+    def map(self, count: int, start: int, depth: int) -> dict[Any, Any]:
+        self.room(2 * count, start)
+        result: dict[Any, Any] = {}
+        for _ in range(count):
+            key_at = self.at
+            key = self.item(depth + 1)
+            if isinstance(key, bool) or not isinstance(key, (int, str, bytes)):
+                raise CborError("a map key is no number and no string", key_at)
+            if key in result:
+                raise CborError(f"the key {key!r} stands twice", key_at)
+            result[key] = self.item(depth + 1)
+        return result
