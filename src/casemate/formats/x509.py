@@ -131,18 +131,23 @@ def certificate_tbs(
     """A version 3 TBSCertificate.
 
     `serial` is a positive number (big-endian bytes); the times are 15 characters of
-    GeneralizedTime; algorithm, names and key are DER already.
+    GeneralizedTime (Latin-1); algorithm, names and key are DER already.
     """
     return der.sequence(
         der.explicit(0, der.integer(2)),
         der.integer(int.from_bytes(serial, "big")),
         signature_algorithm,
         issuer,
-        der.sequence(der.generalized_time(not_before), der.generalized_time(not_after)),
+        der.sequence(_validity(not_before), _validity(not_after)),
         subject,
         spki,
         der.explicit(3, extension_list(extensions)),
     )
+
+
+def _validity(text: str) -> bytes:
+    # A bundle's dates are copied as they are, whatever their bytes: that is what the ROM does.
+    return der.element(der_reader.GENERALIZED_TIME, text.encode("latin-1"))
 
 
 def request_tbs(*, subject: bytes, spki: bytes, extensions: tuple[Extension, ...]) -> bytes:

@@ -41,7 +41,7 @@ from casemate.rot.crypto import RotCrypto, Slot
 from casemate.rot.device_status import RomVersion, device_status
 from casemate.rot.errors import BootError
 from casemate.rot.firmware import ResetReason, VerifiedFirmware, Verifier
-from casemate.rot.fuses import Fuses
+from casemate.rot.fuses import SVN_BITS, Fuses
 from casemate.rot.identity import Algorithm, LayerName, Measured, Subject
 from casemate.rot.ladder import KeyLadder, Layer
 from casemate.rot.pcr import (
@@ -53,6 +53,7 @@ from casemate.rot.pcr import (
 )
 from casemate.rot.quote import make_quote
 
+SVN_TOO_LARGE = 0x0102_000C
 UNSUCCESSFUL_COLD_RESET = 0x0104_0010
 UNSUCCESSFUL_UPDATE_RESET = 0x0104_0011
 
@@ -220,6 +221,12 @@ class RootOfTrust:
         self._note(BootStatus.FW_PROCESSOR_EXTEND_PCR_COMPLETE)
         self._note(BootStatus.FW_PROCESSOR_LOAD_IMAGE_COMPLETE)
         self._note(BootStatus.FW_PROCESSOR_FIRMWARE_DOWNLOAD_TX_COMPLETE)
+        if firmware.svn > SVN_BITS:
+            raise self._failure(
+                ResetReason.COLD,
+                f"the bundle's SVN {firmware.svn} is above {SVN_BITS}: no key ladder is so long",
+                SVN_TOO_LARGE,
+            )
         local = device.layers[LayerName.LDEVID]
         device.ladder = ladder.firmware_ladder(self.crypto, local.cdi, device.fuses, firmware.svn)
         device.sealing_start = ladder.sealing_start(

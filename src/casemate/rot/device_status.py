@@ -52,9 +52,9 @@ def _vendor_bytes(fuses: Fuses, cold_boot: VerifiedFirmware, rom: RomVersion) ->
             fuses.pqc_key_type,
             fuses.lifecycle,
             fuses.debug_locked,
-            cold_boot.svn,
-            cold_boot.vendor_ecc_index,
-            cold_boot.vendor_pqc_index,
+            cold_boot.svn & 0xFF,
+            cold_boot.vendor_ecc_index & 0xFF,
+            cold_boot.vendor_pqc_index & 0xFF,
         )
     )
     return status + bytes((fuses.subsystem_mode,)) if rom.measures_subsystem_mode else status

@@ -60,7 +60,7 @@ class VerifiedFirmware:
             (self.vendor_not_before, self.vendor_not_after),
         ):
             if _NO_TIME not in (before, after):
-                return before.decode("ascii", "replace"), after.decode("ascii", "replace")
+                return before.decode("latin-1"), after.decode("latin-1")
         return DEFAULT_NOT_BEFORE, DEFAULT_NOT_AFTER
 
 

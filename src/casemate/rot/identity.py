@@ -179,7 +179,7 @@ def _tcb_extension(layer: LayerName, measured: Measured | None) -> tuple[x509.Ex
 def _info(kind: bytes, digest: bytes, svn: int | None = None) -> dice.TcbInfo:
     # The templates have room for one byte of SVN; 0x0100 keeps the field's width at two bytes.
     return dice.TcbInfo(
-        svn=None if svn is None else 0x0100 | svn,
+        svn=None if svn is None else 0x0100 | svn & 0xFF,
         fwids=(dice.Fwid(dice.OID_SHA384, digest),),
         type=kind,
     )

@@ -113,7 +113,7 @@ class KeyLadder:
 
     def lower(self, svn: int) -> None:
         """Note that firmware of this SVN runs now; a higher one changes nothing."""
-        if _svn(svn) < self._svn:
+        if 0 <= svn < self._svn:
             slot = self._crypto.kdf_chain(self._slot, self._extend, self._svn - svn)
             self._crypto.erase(self._slot)
             self._slot, self._svn = slot, svn
