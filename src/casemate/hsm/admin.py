@@ -60,6 +60,11 @@ class Arguments:
         return value
 
 
+_NOT_PERMITTED = ModuleError(
+    Code.NOT_PERMITTED,
+    "only root and the module's user may administer it",
+    advice="use the module's user, or root",
+)
 Command = Callable[[Arguments], Any]
 
 
@@ -115,14 +120,12 @@ class AdminServer:
         try:
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(IDLE_MAX)
-                if not _may_administer(connection):
-                    error = ModuleError(
-                        Code.NOT_PERMITTED, "only root and the module's user may administer it"
-                    )
-                    connection.sendall(_answer(error))
-                    return
+                permitted = _may_administer(connection)
                 with connection.makefile("rb") as lines:
                     while line := lines.readline(LINE_MAX + 1):
+                        if not permitted:
+                            connection.sendall(_answer(_NOT_PERMITTED))
+                            return
                         connection.sendall(self._respond(line))
                         if len(line) > LINE_MAX or self._stopping.is_set():
                             return

@@ -70,8 +70,9 @@ class Partitions:
     def open_all(self) -> None:
         """Load every stored partition and serve it; a damaged one is kept, named and not served."""
         for row in self._store.partitions():
-            entry = Entry(row.id, row.name, Policy(), PartitionState(row.state), row.created)
+            entry = Entry(row.id, row.name, Policy(), PartitionState.ACTIVE, row.created)
             try:
+                entry.state = PartitionState(row.state)
                 entry.policy = Policy.from_json(json.loads(row.policy))
                 entry.handle = self._load(row, entry.policy)
                 self._listen(entry)

@@ -26,7 +26,7 @@ SCHEMA_VERSION = 1
 APPLICATION_ID = 0x43534D54
 
 _SCHEMA = """
-CREATE TABLE module (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE module (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE partitions (
     id BLOB PRIMARY KEY CHECK (length(id) = 16),
     name TEXT NOT NULL UNIQUE,
@@ -34,7 +34,7 @@ CREATE TABLE partitions (
     secret BLOB NOT NULL,
     state TEXT NOT NULL,
     created INTEGER NOT NULL
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 CREATE TABLE records (
     partition BLOB NOT NULL REFERENCES partitions (id) ON DELETE CASCADE,
     kind INTEGER NOT NULL,
@@ -42,7 +42,7 @@ CREATE TABLE records (
     generation INTEGER NOT NULL,
     blob BLOB NOT NULL,
     PRIMARY KEY (partition, kind, id)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 """
 
 
@@ -262,6 +262,9 @@ class Store:
                 yield
             except sqlite3.Error as error:
                 raise self._explained(error) from error
+            except UnicodeDecodeError as error:
+                # The driver's own: a text in the schema or in a column is none any more.
+                raise self._damaged(f"a text cannot be read: {error.reason}") from error
             except OSError as error:
                 raise ModuleError(
                     Code.STORE_PERMISSION,

@@ -43,6 +43,7 @@ class Partition:
         """Connect to the socket at `path`; `connect` finds it by the partition's name."""
         self.name = name
         self.connection = Connection(path, name=name)
+        self._asks_for_pin: bool | None = None
 
     # --- session -----------------------------------------------------------------------------
 
@@ -81,6 +82,12 @@ class Partition:
         known = {int(member): member for member in Mechanism}
         return [known.get(number, number) for number in decode_handles(answer.output)]
 
+    def _private(self) -> bool:
+        """Whether new keys are private objects: where the partition asks for a PIN."""
+        if self._asks_for_pin is None:
+            self._asks_for_pin = self.info().login_required
+        return self._asks_for_pin
+
     # --- making keys -------------------------------------------------------------------------
 
     def generate(
@@ -111,7 +118,7 @@ class Partition:
         private = {
             _A.CLASS: ObjectClass.PRIVATE_KEY,
             **common,
-            _A.PRIVATE: self.info().login_required,
+            _A.PRIVATE: self._private(),
             _A.SENSITIVE: True,
             _A.EXTRACTABLE: extractable,
             **recipe.private_template(),
@@ -145,7 +152,7 @@ class Partition:
             _A.LABEL: label,
             _A.ID: id,
             _A.TOKEN: stored,
-            _A.PRIVATE: self.info().login_required,
+            _A.PRIVATE: self._private(),
             _A.SENSITIVE: True,
             _A.EXTRACTABLE: extractable,
             **recipe.public_template(),
