@@ -93,6 +93,15 @@ class Partition:
     def resume(self) -> None: ...
     def set_policy(self, policy: PartitionPolicy) -> None: ...
     def status(self) -> PartitionStatus: ...
+    def identity_public_point(self) -> bytes:
+        """Return the identity key's P-384 point, uncompressed (97 bytes)."""
+
+    def identity_sign(self, tbs_certificate: bytes) -> bytes:
+        """Sign the TBS of the identity's own certificate: ECDSA-SHA-384, r || s (96 bytes)."""
+
+    def set_chain(self, certificates: list[bytes]) -> None:
+        """Set the identity key's certificates, leaf first, DER."""
+
     def destroy(self) -> None:
         """End its connections, wipe its keys, close its socket."""
 
@@ -117,6 +126,9 @@ class Engine:
     def self_test(self) -> list[SelfTestResult]: ...
     def unseal_from_file(self, path: str | PathLike[str], *, create: bool) -> None:
         """Take the sealing secret from a file (mode 0600, 48 bytes), made first if `create`."""
+
+    def set_measurements(self, measurements: list[tuple[str, bytes]]) -> None:
+        """Set the name and SHA-384 of each measured part: key reports carry them."""
 
     def new_partition_secret(self, partition: bytes) -> bytes:
         """Make a partition's masking key; returns it masked under the sealing secret."""

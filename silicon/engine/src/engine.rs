@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use crate::control::{ControlQueue, Record, RecordKey, RecordKind};
 use crate::lc::{Secret, random};
 use crate::masking::{Identity, MaskError, MaskingKey, SECRET_BYTES};
 use crate::partition::{OpenError, Partition, PartitionState, Policy};
+use crate::report::Measurement;
 use crate::sealing::SealingSource;
 use crate::selftest::{self, SelfTest};
 use crate::server::listener::Listener;
@@ -78,6 +79,7 @@ pub struct Engine {
     /// Control operations for the firmware.
     pub control: Arc<ControlQueue>,
     sealing: Mutex<Option<MaskingKey>>,
+    measurements: Arc<RwLock<Vec<Measurement>>>,
     partitions: Mutex<BTreeMap<[u8; 16], Served>>,
 }
 
@@ -95,6 +97,7 @@ impl Engine {
             instance: u64::from_le_bytes(instance),
             control: Arc::new(ControlQueue::default()),
             sealing: Mutex::new(None),
+            measurements: Arc::default(),
             partitions: Mutex::new(BTreeMap::new()),
         })
     }
@@ -144,6 +147,14 @@ impl Engine {
         Ok(())
     }
 
+    /// Sets what was measured of this module: key reports carry it.
+    pub fn set_measurements(&self, measurements: Vec<Measurement>) {
+        *self
+            .measurements
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = measurements;
+    }
+
     fn secret_identity(partition: [u8; 16]) -> Identity {
         Identity {
             partition,
@@ -188,8 +199,16 @@ impl Engine {
         if partitions.contains_key(&id) {
             return Err(EngineError::Partition("the partition is open already"));
         }
-        let partition = Partition::open(id, name, policy, &secret, records, self.control.clone())
-            .map_err(EngineError::Open)?;
+        let partition = Partition::open(
+            id,
+            name,
+            policy,
+            &secret,
+            records,
+            self.control.clone(),
+            self.measurements.clone(),
+        )
+        .map_err(EngineError::Open)?;
         let served = Served {
             partition: partition.clone(),
             stop: Arc::new(AtomicBool::new(false)),

@@ -27,6 +27,7 @@ pub mod masking;
 pub mod mechanisms;
 pub mod object;
 pub mod partition;
+pub mod report;
 pub mod roles;
 pub mod root_of_trust;
 pub mod sealing;

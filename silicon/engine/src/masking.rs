@@ -167,7 +167,12 @@ pub fn tag_of(blob: &[u8]) -> Option<[u8; TAG]> {
 
 /// 32 bytes for one purpose out of a masking or sealing secret.
 pub fn derive(secret: &Secret, purpose: &[u8]) -> Result<Secret, MaskError> {
-    kdf::kbkdf_sha384(secret.expose(), purpose, b"", 32).map_err(|_| MaskError::Internal)
+    derive_bytes(secret, purpose, 32)
+}
+
+/// Bytes for one purpose out of a masking or sealing secret.
+pub fn derive_bytes(secret: &Secret, purpose: &[u8], length: usize) -> Result<Secret, MaskError> {
+    kdf::kbkdf_sha384(secret.expose(), purpose, b"", length).map_err(|_| MaskError::Internal)
 }
 
 struct Parts<'a> {

@@ -20,6 +20,7 @@ use crate::lc::random::Drbg;
 use crate::lc::{Secret, hmac};
 use crate::masking::{self, Identity, MaskError, MaskingKey};
 use crate::object::{Object, SESSION_OBJECT};
+use crate::report::{IdentityKey, Measurement};
 use crate::roles::Roles;
 
 /// What the firmware allows a partition. Limits are quotas, not constants.
@@ -96,6 +97,12 @@ pub struct Partition {
     drbg: Mutex<Drbg>,
     records_key: MaskingKey,
     root_key: Secret,
+    /// Signs key reports.
+    pub identity: IdentityKey,
+    /// The certificates of the identity key, leaf first, DER; set by the firmware.
+    chain: RwLock<Vec<Vec<u8>>>,
+    /// The measured parts of the module that runs this.
+    pub measurements: Arc<RwLock<Vec<Measurement>>>,
     root: Mutex<Root>,
     /// Where control operations go.
     pub control: Arc<ControlQueue>,
@@ -147,6 +154,7 @@ impl Partition {
         secret: &Secret,
         records: &[Record],
         control: Arc<ControlQueue>,
+        measurements: Arc<RwLock<Vec<Measurement>>>,
     ) -> Result<Arc<Self>, OpenError> {
         let resources = |what: &dyn std::fmt::Display| OpenError::Resources(what.to_string());
         let records_key =
@@ -176,6 +184,9 @@ impl Partition {
             drbg: Mutex::new(Drbg::new(&id).map_err(|e| resources(&e))?),
             records_key,
             root_key,
+            identity: IdentityKey::derive(secret).map_err(|e| resources(&e))?,
+            chain: RwLock::new(Vec::new()),
+            measurements,
             root: Mutex::new(Root::default()),
             control,
             counters: Counters::default(),
@@ -299,6 +310,19 @@ impl Partition {
     /// Mixes the caller's bytes into the DRBG.
     pub fn seed_random(&self, bytes: &[u8]) -> Result<(), Failure> {
         lock(&self.drbg).mix(bytes).map_err(|_| Failure::internal())
+    }
+
+    /// The certificates of the identity key, leaf first.
+    pub fn chain(&self) -> Vec<Vec<u8>> {
+        self.chain
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Sets the certificates of the identity key.
+    pub fn set_chain(&self, chain: Vec<Vec<u8>>) {
+        *self.chain.write().unwrap_or_else(PoisonError::into_inner) = chain;
     }
 
     // --- connections ---------------------------------------------------------------------------

@@ -10,6 +10,7 @@ use casemate_engine::control::{
 };
 use casemate_engine::engine::{Engine as SiliconEngine, EngineError};
 use casemate_engine::partition::{Partition as SiliconPartition, PartitionState, Policy};
+use casemate_engine::report::Measurement;
 use casemate_engine::sealing::SealingFile;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -258,6 +259,32 @@ impl Partition {
         })
     }
 
+    fn identity_public_point<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let point = self
+            .partition
+            .identity
+            .public_point()
+            .map_err(|failure| PyRuntimeError::new_err(failure.to_string()))?;
+        Ok(PyBytes::new(py, &point))
+    }
+
+    fn identity_sign<'py>(
+        &self,
+        py: Python<'py>,
+        tbs_certificate: &[u8],
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let signature = self
+            .partition
+            .identity
+            .sign(tbs_certificate)
+            .map_err(|failure| PyRuntimeError::new_err(failure.to_string()))?;
+        Ok(PyBytes::new(py, &signature))
+    }
+
+    fn set_chain(&self, certificates: Vec<Vec<u8>>) {
+        self.partition.set_chain(certificates);
+    }
+
     fn destroy(&self, py: Python<'_>) {
         py.detach(|| self.engine.close_partition(&self.partition.id));
     }
@@ -328,6 +355,22 @@ impl Engine {
     fn unseal_from_file(&self, py: Python<'_>, path: PathBuf, create: bool) -> PyResult<()> {
         py.detach(|| self.0.unseal(&SealingFile::new(&path, create)))
             .map_err(failed)
+    }
+
+    fn set_measurements(&self, measurements: Vec<(String, Vec<u8>)>) -> PyResult<()> {
+        let measurements = measurements
+            .into_iter()
+            .map(|(name, digest)| {
+                let digest = digest.try_into().map_err(|_| {
+                    PyValueError::new_err(format!(
+                        "the measurement of {name} is not a SHA-384 digest"
+                    ))
+                })?;
+                Ok(Measurement { name, digest })
+            })
+            .collect::<PyResult<Vec<_>>>()?;
+        self.0.set_measurements(measurements);
+        Ok(())
     }
 
     fn new_partition_secret<'py>(

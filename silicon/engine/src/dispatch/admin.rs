@@ -7,6 +7,7 @@ use cryptoki_sys::*;
 use super::{Call, Outcome, Result};
 use crate::failure::Failure;
 use crate::mechanisms;
+use crate::report::{self, ReportVersion};
 use crate::roles::{PIN_MAX, PIN_MIN, Role};
 
 /// Most random bytes of one request: what a slot carries.
@@ -49,8 +50,44 @@ impl Call<'_> {
                 self.partition.seed_random(self.data().expose())?;
                 Ok(Outcome::Values(0, 0))
             }
-            _ => Err(CKR_FUNCTION_NOT_SUPPORTED.into()),
+            Operation::PartitionChain => {
+                let chain = self.partition.chain();
+                let mut out = Vec::new();
+                for certificate in &chain {
+                    out.extend_from_slice(&(certificate.len() as u32).to_le_bytes());
+                    out.extend_from_slice(certificate);
+                }
+                Ok(Outcome::Bytes(out, chain.len() as u64, 0))
+            }
+            _ => self.attest_key(),
         }
+    }
+
+    fn attest_key(&self) -> Result<Outcome> {
+        self.session()?;
+        let (object, key) = self.key(self.header.object)?;
+        let version = match self.header.aux {
+            1 => ReportVersion::Azure,
+            0 | 2 => ReportVersion::Measured,
+            _ => return Err(CKR_ARGUMENTS_BAD.into()),
+        };
+        let measurements = self
+            .partition
+            .measurements
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone();
+        let nonce = self.data();
+        let report = report::report(
+            &self.partition.identity,
+            version,
+            &self.partition.id,
+            &object,
+            &key,
+            nonce.expose(),
+            &measurements,
+        )?;
+        Ok(Outcome::Bytes(report, 0, 0))
     }
 
     fn partition_info(&self) -> PartitionInfo {
