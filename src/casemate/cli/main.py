@@ -27,12 +27,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "partition": ("partition", "make, change and destroy partitions"),
     "pkcs11-path": ("pkcs11_path", "print the path of the PKCS#11 library"),
     "random": ("use", "write random bytes of a partition"),
+    "resume": ("lifecycle", "serve again after a suspend"),
     "rot": ("rot", "the root of trust: manufacture, boot, certify, quote"),
     "selftest": ("selftest", "run the module's self-tests"),
     "sign": ("use", "sign a file with a key"),
     "status": ("status", "what the module is doing"),
+    "stop": ("lifecycle", "end the module"),
+    "suspend": ("lifecycle", "have every partition refuse"),
     "up": ("up", "run the module"),
     "verify": ("use", "check a signature"),
+    "zeroize": ("lifecycle", "destroy every key of the module"),
 }
 
 
