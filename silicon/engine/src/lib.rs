@@ -16,6 +16,7 @@
 
 pub mod arena;
 pub mod attributes;
+pub mod cache;
 pub mod connection;
 pub mod control;
 mod dispatch;

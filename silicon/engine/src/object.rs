@@ -14,6 +14,7 @@ use cryptoki_sys::{
 };
 
 use crate::attributes::Attributes;
+use crate::cache::{CachedKey, KeyCache};
 use crate::failure::Failure;
 use crate::keys::Key;
 use crate::lc::Secret;
@@ -31,6 +32,17 @@ pub struct Owner {
     pub session: u64,
 }
 
+/// The key of an object.
+#[derive(Clone, Debug)]
+enum Material {
+    /// Certificates and data have none.
+    None,
+    /// Parsed for as long as the object lives: session objects.
+    Parsed(Arc<Key>),
+    /// In the partition's cache: token objects.
+    Stored(Arc<CachedKey>),
+}
+
 /// An object of a partition.
 #[derive(Debug)]
 pub struct Object {
@@ -40,8 +52,7 @@ pub struct Object {
     pub owner: Option<Owner>,
     /// Everything but key material.
     pub attributes: Attributes,
-    /// The key, for key objects.
-    pub key: Option<Arc<Key>>,
+    material: Material,
     /// Counts the changes of a token object.
     pub generation: u64,
     /// Class, read once.
@@ -68,6 +79,29 @@ impl Object {
         key: Option<Arc<Key>>,
         generation: u64,
     ) -> Self {
+        let material = key.map_or(Material::None, Material::Parsed);
+        Self::with_material(handle, owner, attributes, material, generation)
+    }
+
+    /// The same object with other attributes: its next generation.
+    pub fn changed(&self, attributes: Attributes) -> Self {
+        let (owner, material) = (self.owner, self.material.clone());
+        Self::with_material(
+            self.handle,
+            owner,
+            attributes,
+            material,
+            self.generation + 1,
+        )
+    }
+
+    fn with_material(
+        handle: u64,
+        owner: Option<Owner>,
+        attributes: Attributes,
+        material: Material,
+        generation: u64,
+    ) -> Self {
         let class = attributes
             .number(CKA_CLASS)
             .ok()
@@ -88,7 +122,7 @@ impl Object {
             handle,
             owner,
             attributes,
-            key,
+            material,
             generation,
             class,
             key_type,
@@ -147,13 +181,40 @@ pub fn usage_attribute(usage: Usage) -> Option<u64> {
 }
 
 impl Object {
+    /// The key, for key objects; a stored one is parsed if nobody has used it lately.
+    pub fn key(&self) -> Result<Option<Arc<Key>>, Failure> {
+        match &self.material {
+            Material::None => Ok(None),
+            Material::Parsed(key) => Ok(Some(key.clone())),
+            Material::Stored(cached) => cached
+                .get(|stored| Key::from_stored(self.class, self.key_type, &self.attributes, stored))
+                .map(Some),
+        }
+    }
+
+    /// What the vault stores of the key; nothing for objects without one.
+    pub fn stored(&self) -> Result<Secret, Failure> {
+        match &self.material {
+            Material::None => Ok(Secret::zeroed(0)),
+            Material::Parsed(key) => key.stored(),
+            Material::Stored(cached) => Ok(cached.stored()?),
+        }
+    }
+
+    /// Hands the key over to the cache.
+    pub fn move_key_to(&mut self, cache: &Arc<KeyCache>) -> Result<(), Failure> {
+        if let Material::Parsed(key) = &self.material {
+            let cached = cache.keep(key.stored()?.expose())?;
+            cached.set(key.clone());
+            self.material = Material::Stored(cached);
+        }
+        Ok(())
+    }
+
     /// The record's plaintext: a u32 length, the attributes, then the stored key.
     pub fn to_record(&self) -> Result<Secret, Failure> {
         let attributes = self.attributes.encode();
-        let stored = match &self.key {
-            Some(key) => key.stored()?,
-            None => Secret::zeroed(0),
-        };
+        let stored = self.stored()?;
         let mut plain = Secret::zeroed(4 + attributes.len() + stored.len());
         let mut writer = Writer::new(plain.expose_mut());
         writer.u32(u32::try_from(attributes.len()).map_err(|_| Failure::new(CKR_DEVICE_MEMORY))?);
@@ -162,15 +223,19 @@ impl Object {
         Ok(plain)
     }
 
-    /// The token object in a record.
-    pub fn from_record(handle: u64, generation: u64, plain: &[u8]) -> Result<Self, Failure> {
+    /// The token object in a record; its key goes to the cache unparsed.
+    pub fn from_record(
+        handle: u64,
+        generation: u64,
+        plain: &[u8],
+        cache: &Arc<KeyCache>,
+    ) -> Result<Self, Failure> {
         let mut reader = Reader::new(plain);
         let attributes = Attributes::decode(reader.counted()?)?;
         let stored = reader.rest();
         let mut object = Self::new(handle, None, attributes, None, generation);
         if object.is_key() {
-            let key = Key::from_stored(object.class, object.key_type, &object.attributes, stored)?;
-            object.key = Some(Arc::new(key));
+            object.material = Material::Stored(cache.keep(stored)?);
         }
         Ok(object)
     }

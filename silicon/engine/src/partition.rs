@@ -13,6 +13,7 @@ use cryptoki_sys::{
     CKR_DEVICE_MEMORY, CKR_DEVICE_REMOVED, CKR_SESSION_COUNT, CKR_TOKEN_NOT_PRESENT,
 };
 
+use crate::cache::{KeyCache, PARSED_MAX};
 use crate::connection::Connection;
 use crate::control::{ControlQueue, Record, RecordKey, RecordKind};
 use crate::failure::Failure;
@@ -87,6 +88,8 @@ pub struct Partition {
     pub status_fd: std::os::fd::OwnedFd,
     state: AtomicU32,
     objects: RwLock<HashMap<u64, Arc<Object>>>,
+    /// The keys of token objects.
+    pub cache: Arc<KeyCache>,
     next_token_object: AtomicU64,
     next_session_object: AtomicU64,
     next_session: AtomicU64,
@@ -175,6 +178,7 @@ impl Partition {
             status_fd,
             state: AtomicU32::new(PartitionState::Operational as u32),
             objects: RwLock::new(HashMap::new()),
+            cache: KeyCache::new(PARSED_MAX).map_err(|e| resources(&e))?,
             next_token_object: AtomicU64::new(1),
             next_session_object: AtomicU64::new(SESSION_OBJECT | 1),
             next_session: AtomicU64::new(1),
@@ -212,9 +216,13 @@ impl Partition {
                     continue;
                 }
                 RecordKind::Object => {
-                    let mut object =
-                        Object::from_record(record.key.id, record.generation, plain.expose())
-                            .map_err(|_| fail(MaskError::Malformed(0)))?;
+                    let mut object = Object::from_record(
+                        record.key.id,
+                        record.generation,
+                        plain.expose(),
+                        &self.cache,
+                    )
+                    .map_err(|_| fail(MaskError::Malformed(0)))?;
                     object.record_tag = tag;
                     self.next_token_object
                         .fetch_max(record.key.id + 1, Ordering::Relaxed);
@@ -449,7 +457,11 @@ impl Partition {
     }
 
     /// Makes an object visible, or its newer form.
-    pub fn insert(&self, object: Object) -> Arc<Object> {
+    pub fn insert(&self, mut object: Object) -> Arc<Object> {
+        // Where that fails the object works as well, outside of the cache's bound.
+        if object.owner.is_none() {
+            let _ = object.move_key_to(&self.cache);
+        }
         let object = Arc::new(object);
         let replaced = self.write_objects().insert(object.handle, object.clone());
         if replaced.is_some() {

@@ -148,11 +148,16 @@ impl Call<'_> {
         let may_decrypt = match wrapping.class {
             CKO_SECRET_KEY => wrapping.permits(Usage::Decrypt),
             _ => self.partition.objects().iter().any(|object| {
+                // The attributes say first whether it can be: stored keys stay unparsed.
+                let modulus =
+                    |object: &Object| object.attributes.get(CKA_MODULUS).map(<[u8]>::to_vec);
                 object.permits(Usage::Decrypt)
-                    && object
-                        .key
-                        .as_ref()
-                        .is_some_and(|key| key.is_pair_of(wrapping_key))
+                    && object.key_type == wrapping.key_type
+                    && modulus(object)
+                        .is_none_or(|own| modulus(wrapping).is_none_or(|it| it == own))
+                    && object.key().map_or(true, |key| {
+                        key.is_some_and(|key| key.is_pair_of(wrapping_key))
+                    })
             }),
         };
         let readable =

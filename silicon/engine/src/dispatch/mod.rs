@@ -318,10 +318,7 @@ impl<'a> Call<'a> {
             .object(handle)
             .filter(|object| self.sees(object) && object.is_key())
             .ok_or(Failure::new(CKR_KEY_HANDLE_INVALID))?;
-        let key = object
-            .key
-            .clone()
-            .ok_or(Failure::new(CKR_KEY_HANDLE_INVALID))?;
+        let key = object.key()?.ok_or(Failure::new(CKR_KEY_HANDLE_INVALID))?;
         Ok((object, key))
     }
 

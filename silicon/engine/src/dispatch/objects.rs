@@ -157,17 +157,15 @@ impl Call<'_> {
         changes
             .iter()
             .for_each(|(kind, value)| attributes.set(kind, value));
-        let key = match &object.key {
-            None => None,
-            Some(key) => {
-                let stored = key.stored()?;
-                Some(Key::from_stored(
-                    object.class,
-                    object.key_type,
-                    &attributes,
-                    stored.expose(),
-                )?)
-            }
+        let key = if object.is_key() {
+            Some(Key::from_stored(
+                object.class,
+                object.key_type,
+                &attributes,
+                object.stored()?.expose(),
+            )?)
+        } else {
+            None
         };
         self.add_objects("copy an object", vec![(attributes, key)], Vec::new())
     }
@@ -237,13 +235,7 @@ impl Call<'_> {
         changes
             .iter()
             .for_each(|(kind, value)| attributes.set(kind, value));
-        let changed = Object::new(
-            object.handle,
-            object.owner,
-            attributes,
-            object.key.clone(),
-            object.generation + 1,
-        );
+        let changed = object.changed(attributes);
         let records = if object.is_token() {
             vec![self.record_of(&changed)?]
         } else {
@@ -286,7 +278,7 @@ impl Call<'_> {
             {
                 return Err(Status::Sensitive);
             }
-            let key = object.key.as_ref().ok_or(Status::Invalid)?;
+            let key = object.key().ok().flatten().ok_or(Status::Invalid)?;
             return key.material(kind).ok_or(Status::Invalid);
         }
         object
