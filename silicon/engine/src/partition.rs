@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::lc::random::Drbg;
 use crate::lc::{Secret, hmac};
 use crate::masking::{self, Identity, MaskError, MaskingKey};
+use crate::mechanisms::HeldBytes;
 use crate::object::{Object, SESSION_OBJECT};
 use crate::report::{IdentityKey, Measurement};
 use crate::roles::Roles;
@@ -98,6 +99,8 @@ pub struct Partition {
     /// PINs and failure counts.
     pub roles: Mutex<Roles>,
     drbg: Mutex<Drbg>,
+    /// Bytes that operations under way hold back.
+    pub held: Arc<HeldBytes>,
     records_key: MaskingKey,
     root_key: Secret,
     /// Signs key reports.
@@ -186,6 +189,7 @@ impl Partition {
             connections: RwLock::new(Vec::new()),
             roles: Mutex::new(Roles::default()),
             drbg: Mutex::new(Drbg::new(&id).map_err(|e| resources(&e))?),
+            held: Arc::default(),
             records_key,
             root_key,
             identity: IdentityKey::derive(secret).map_err(|e| resources(&e))?,

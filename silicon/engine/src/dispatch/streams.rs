@@ -74,7 +74,8 @@ impl Call<'_> {
         if let Some(object) = &object {
             self.require_context(object)?;
         }
-        let stream = mechanism.begin(usage, key.as_ref(), self.parameters)?;
+        let (stream, told) = mechanism.start(self, usage, key.as_ref(), self.parameters)?;
+        self.require_capacity(told.len())?;
         session.begin(
             usage,
             Active {
@@ -83,7 +84,7 @@ impl Call<'_> {
                 key: self.header.object,
             },
         )?;
-        Ok(Outcome::Values(0, 0))
+        Ok(Outcome::Bytes(told, 0, 0))
     }
 
     fn finish_stream(&mut self, usage: Usage) -> Result<Outcome> {

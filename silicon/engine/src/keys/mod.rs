@@ -13,6 +13,7 @@ use crate::mechanisms::Made;
 pub mod curve25519;
 pub mod nist;
 pub mod postquantum;
+mod prepared;
 pub mod secret;
 
 pub use nist::curve_of;
@@ -89,7 +90,7 @@ impl Key {
     ) -> Result<Self, Failure> {
         match (class, key_type) {
             (CKO_PUBLIC_KEY, _) => Self::public(key_type, attributes),
-            (CKO_SECRET_KEY, _) => Ok(Self::Secret(SecretKey::new(Secret::copy(stored)))),
+            (CKO_SECRET_KEY, _) => Ok(Self::Secret(SecretKey::new(key_type, Secret::copy(stored)))),
             (CKO_PRIVATE_KEY, CKK_EC) => nist::private(attributes, stored),
             (CKO_PRIVATE_KEY, CKK_EC_EDWARDS) => Ok(Self::EdwardsPrivate(
                 edwards::PrivateKey::from_seed(stored)?,

@@ -4,12 +4,13 @@
 //! client may change while it is read (`Input`): families that DESIGN.md, section 6, does not name
 //! copy it first. What a mechanism does not define is refused: CKR_MECHANISM_INVALID.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use casemate_transport::message::Usage;
 use cryptoki_sys::{
-    CK_FLAGS, CK_MECHANISM_TYPE, CKR_KEY_TYPE_INCONSISTENT, CKR_MECHANISM_INVALID,
-    CKR_SAVED_STATE_INVALID, CKR_STATE_UNSAVEABLE,
+    CK_FLAGS, CK_MECHANISM_TYPE, CKR_DEVICE_MEMORY, CKR_KEY_TYPE_INCONSISTENT,
+    CKR_MECHANISM_INVALID, CKR_SAVED_STATE_INVALID, CKR_STATE_UNSAVEABLE,
 };
 
 use crate::attributes::Attributes;
@@ -17,13 +18,24 @@ use crate::failure::Failure;
 use crate::keys::Key;
 use crate::lc::{Input, Output, Secret};
 
+pub mod aes;
 pub mod buffered;
+pub mod cmac;
 pub mod curve25519;
+pub mod digest;
 pub mod ec;
 pub mod ecdh;
+pub mod gcm;
 pub mod hashed;
+pub mod hmac;
+pub mod keywrap;
 pub mod mldsa;
 pub mod mlkem;
+pub mod secret;
+pub mod xts;
+
+#[cfg(test)]
+mod tests;
 
 /// What C_GetMechanismInfo says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +56,32 @@ pub trait Environment {
     fn legacy(&self) -> bool;
     /// Another key that the parameters name by its handle, if the caller may use it so.
     fn key(&self, handle: u64, usage: Option<Usage>) -> Result<Arc<Key>, Failure>;
+    /// The partition's account of bytes that operations hold back.
+    fn held(&self) -> Arc<HeldBytes>;
+}
+
+/// A partition's account of bytes that its operations hold back until they end.
+#[derive(Debug, Default)]
+pub struct HeldBytes(AtomicUsize);
+
+impl HeldBytes {
+    /// Most bytes of all operations of a partition together.
+    pub const MOST: usize = 1 << 27;
+
+    /// Books bytes, or refuses.
+    pub fn book(&self, bytes: usize) -> Result<(), Failure> {
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+                held.checked_add(bytes).filter(|sum| *sum <= Self::MOST)
+            })
+            .map(|_| ())
+            .map_err(|_| CKR_DEVICE_MEMORY.into())
+    }
+
+    /// Gives booked bytes back.
+    pub fn release(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 /// A multi-part operation.
@@ -212,6 +250,17 @@ pub trait Mechanism: Sync {
         Err(CKR_MECHANISM_INVALID.into())
     }
 
+    /// Begins a multi-part operation, and says what StreamBegin answers: an IV that was made here.
+    fn start(
+        &self,
+        environment: &dyn Environment,
+        usage: Usage,
+        key: Option<&Arc<Key>>,
+        parameters: &[u8],
+    ) -> Result<(Box<dyn Stream>, Vec<u8>), Failure> {
+        Ok((self.begin(usage, key, parameters)?, Vec::new()))
+    }
+
     /// Begins a digest from a saved state.
     fn restore(&self, state: &[u8]) -> Result<Box<dyn Stream>, Failure> {
         Err(CKR_SAVED_STATE_INVALID.into())
@@ -299,6 +348,13 @@ const FAMILIES: &[&[&dyn Mechanism]] = &[
     curve25519::TABLE,
     mldsa::TABLE,
     mlkem::TABLE,
+    digest::TABLE,
+    hmac::TABLE,
+    cmac::TABLE,
+    aes::TABLE,
+    xts::TABLE,
+    gcm::TABLE,
+    keywrap::TABLE,
     ec::TABLE,
     ecdh::TABLE,
 ];
@@ -310,8 +366,16 @@ pub fn all() -> impl Iterator<Item = &'static dyn Mechanism> {
 
 /// The mechanism of this type. `legacy`: also those that only old tests need.
 pub fn find(kind: CK_MECHANISM_TYPE, legacy: bool) -> Result<&'static dyn Mechanism, Failure> {
-    all()
-        .find(|mechanism| mechanism.kind() == kind && (legacy || !mechanism.legacy()))
+    static SORTED: LazyLock<Vec<&'static dyn Mechanism>> = LazyLock::new(|| {
+        let mut sorted: Vec<_> = all().collect();
+        sorted.sort_by_key(|mechanism| mechanism.kind());
+        sorted
+    });
+    SORTED
+        .binary_search_by_key(&kind, |mechanism| mechanism.kind())
+        .ok()
+        .and_then(|index| SORTED.get(index).copied())
+        .filter(|mechanism| legacy || !mechanism.legacy())
         .ok_or(Failure::new(CKR_MECHANISM_INVALID))
 }
 
