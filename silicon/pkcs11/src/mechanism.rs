@@ -293,6 +293,17 @@ fn takes_number(kind: CK_MECHANISM_TYPE) -> bool {
 unsafe fn gcm<'a>(mechanism: &CK_MECHANISM) -> Outcome<Parameters<'a>> {
     // SAFETY: as in `read`; the length tells the structures apart.
     unsafe {
+        if mechanism.ulParameterLen as usize == size_of::<CK_GCM_WRAP_PARAMS>() {
+            let p: CK_GCM_WRAP_PARAMS = structure(mechanism)?;
+            return Ok(Parameters::GcmMessage {
+                iv: bytes(p.pIv, p.ulIvLen)?,
+                fixed_bits: small(p.ulIvFixedBits)?,
+                generator: p.ivGenerator,
+                aad: bytes(p.pAAD, p.ulAADLen)?,
+                tag_bits: small(p.ulTagBits)?,
+                tag: &[],
+            });
+        }
         if mechanism.ulParameterLen as usize == GCM_PARAMS_WITHOUT_IV_BITS {
             #[repr(C)]
             struct WithoutIvBits {
@@ -506,6 +517,24 @@ pub unsafe fn give_back(mechanism: *const CK_MECHANISM, output: &[u8]) -> Outcom
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Where the IV goes that the module makes for C_WrapKeyAuthenticated: nothing unless the parameters
+/// are CK_GCM_WRAP_PARAMS that ask for one.
+///
+/// # Safety
+/// As `encode`.
+pub unsafe fn generated_iv(mechanism: *const CK_MECHANISM) -> Option<(*mut u8, usize)> {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let mechanism = mechanism.as_ref()?;
+        if mechanism.mechanism != CKM_AES_GCM {
+            return None;
+        }
+        let p: CK_GCM_WRAP_PARAMS = structure(mechanism).ok()?;
+        let given = p.ivGenerator == CKG_NO_GENERATE || p.pIv.is_null();
+        (!given).then_some((p.pIv, p.ulIvLen as usize))
     }
 }
 

@@ -1,8 +1,10 @@
 //! What a session remembers of an operation between Init and its end.
 //!
 //! Idle → Ready (Init) → Idle (the single-part call), or Ready → Streaming (the first part) → Idle
-//! (Final). A call that only asks for a length, and CKR_BUFFER_TOO_SMALL, leave the phase as it is;
-//! every other error ends the operation. At the module an operation exists only while Streaming.
+//! (Final). A single-part call that only asks for the length, or meets CKR_BUFFER_TOO_SMALL, leads to
+//! Asked: only the same call may follow. Of parts, such a call leaves the phase as it is. Every other
+//! error ends the operation, CKR_OPERATION_ACTIVE for a call of the other kind included. At the module
+//! an operation exists only while Streaming.
 
 /// Where an operation stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub enum Phase {
     Idle,
     /// Initialised; nothing has been sent.
     Ready,
+    /// The single-part call has told a length.
+    Asked,
     /// The module has a part of the data.
     Streaming,
 }

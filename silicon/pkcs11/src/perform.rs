@@ -116,6 +116,19 @@ impl Session {
         self.operation(usage).end();
     }
 
+    /// Fails unless the operation runs; `other` is the phase in which this kind of call ends it.
+    fn running(&mut self, usage: Usage, other: Phase) -> Outcome {
+        let phase = self.operation(usage).phase;
+        if phase == Phase::Idle {
+            return Err(CKR_OPERATION_NOT_INITIALIZED);
+        }
+        if phase == other {
+            self.cancel(usage);
+            return Err(CKR_OPERATION_ACTIVE);
+        }
+        Ok(())
+    }
+
     /// Ends the operation after an error, but not after CKR_BUFFER_TOO_SMALL.
     fn settle(&mut self, usage: Usage, outcome: Outcome) -> Outcome {
         if let Err(code) = outcome
@@ -154,15 +167,13 @@ impl Session {
         data: Outcome<&[u8]>,
         output: Outcome<Output>,
     ) -> Outcome {
-        match self.operation(usage).phase {
-            Phase::Idle => return Err(CKR_OPERATION_NOT_INITIALIZED),
-            Phase::Streaming => return Err(CKR_OPERATION_ACTIVE),
-            Phase::Ready => {}
-        }
+        self.running(usage, Phase::Streaming)?;
         let outcome = data.and_then(|data| {
             let output = output?;
             if output.length_only() {
-                return self.single_length(usage, data, &output);
+                self.single_length(usage, data, &output)?;
+                self.operation(usage).phase = Phase::Asked;
+                return Ok(());
             }
             if data.len() > MESSAGE_MAX {
                 self.single_large(usage, data, &output)?;
@@ -179,6 +190,9 @@ impl Session {
             self.operation(usage).end();
             Ok(())
         });
+        if outcome == Err(CKR_BUFFER_TOO_SMALL) {
+            self.operation(usage).phase = Phase::Asked;
+        }
         self.settle(usage, outcome)
     }
 
@@ -251,7 +265,7 @@ impl Session {
                     Err(CKR_DEVICE_REMOVED)
                 }
             }
-            Phase::Ready => {
+            Phase::Ready | Phase::Asked => {
                 let nothing: (&[u8], &[u8]) = (&[], &[]);
                 self.with_operation(usage, Code::StreamBegin, nothing, |session, message| {
                     message.header.aux = usage as u64;
@@ -307,9 +321,7 @@ impl Session {
 
     /// A part of an operation without output on the way.
     pub fn update(&mut self, usage: Usage, data: Outcome<&[u8]>) -> Outcome {
-        if self.operation(usage).phase == Phase::Idle {
-            return Err(CKR_OPERATION_NOT_INITIALIZED);
-        }
+        self.running(usage, Phase::Asked)?;
         let outcome = data.and_then(|data| {
             self.stream(usage)?;
             self.feed(usage, data, None).map(|_| ())
@@ -324,9 +336,7 @@ impl Session {
         data: Outcome<&[u8]>,
         output: Outcome<Output>,
     ) -> Outcome {
-        if self.operation(usage).phase == Phase::Idle {
-            return Err(CKR_OPERATION_NOT_INITIALIZED);
-        }
+        self.running(usage, Phase::Asked)?;
         let outcome = data.and_then(|data| {
             let output = output?;
             if output.length_only() {
@@ -388,9 +398,7 @@ impl Session {
 
     /// The end of an operation with output.
     pub fn finish_into(&mut self, usage: Usage, output: Outcome<Output>) -> Outcome {
-        if self.operation(usage).phase == Phase::Idle {
-            return Err(CKR_OPERATION_NOT_INITIALIZED);
-        }
+        self.running(usage, Phase::Asked)?;
         let outcome = output.and_then(|output| {
             let known = self.operation(usage).length;
             if output.length_only() {
@@ -418,11 +426,7 @@ impl Session {
 
     /// The single-part verification.
     pub fn verify(&mut self, data: Outcome<&[u8]>, signature: Outcome<&[u8]>) -> Outcome {
-        match self.operation(Usage::Verify).phase {
-            Phase::Idle => return Err(CKR_OPERATION_NOT_INITIALIZED),
-            Phase::Streaming => return Err(CKR_OPERATION_ACTIVE),
-            Phase::Ready => {}
-        }
+        self.running(Usage::Verify, Phase::Streaming)?;
         let outcome = data.and_then(|data| {
             let signature = bounded(signature?)?;
             if data.len() > MESSAGE_MAX {
@@ -444,9 +448,7 @@ impl Session {
 
     /// The end of a verification in parts.
     pub fn finish_verify(&mut self, signature: Outcome<&[u8]>) -> Outcome {
-        if self.operation(Usage::Verify).phase == Phase::Idle {
-            return Err(CKR_OPERATION_NOT_INITIALIZED);
-        }
+        self.running(Usage::Verify, Phase::Asked)?;
         let outcome = signature.and_then(|signature| self.finish_verification(bounded(signature)?));
         self.settle(Usage::Verify, outcome)
     }

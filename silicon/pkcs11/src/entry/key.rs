@@ -226,8 +226,34 @@ entries! {
         order.header.object = wrapping_key;
         order.header.aux = key;
         order.first = associated;
-        give(&mut session, &mut order, Loss::Repeat, &output)?;
-        Ok(())
+        let Some((iv, iv_length)) = mechanism::generated_iv(mechanism) else {
+            give(&mut session, &mut order, Loss::Repeat, &output)?;
+            return Ok(());
+        };
+        if output.length_only() {
+            order.header.flags = FLAG_LENGTH_ONLY;
+            let answer = session.call(&mut order, Loss::Repeat, |_, _| {})?;
+            output.tell(answer.output.saturating_sub(iv_length as u64));
+            return Ok(());
+        }
+        // The module's IV stands behind the wrapped key.
+        order.header.capacity = WRAPPED_MAX as u32;
+        let mut needed = None;
+        session.call(&mut order, Loss::Repeat, |_, bytes| {
+            let (key, made) = bytes.split_at(bytes.len().saturating_sub(iv_length));
+            if made.len() == iv_length && output.write(key) {
+                std::ptr::copy_nonoverlapping(made.as_ptr(), iv, iv_length);
+            } else {
+                needed = Some(key.len());
+            }
+        })?;
+        match needed {
+            None => Ok(()),
+            Some(length) => {
+                output.tell(length as u64);
+                Err(CKR_BUFFER_TOO_SMALL)
+            }
+        }
     }
 
     fn C_UnwrapKeyAuthenticated(

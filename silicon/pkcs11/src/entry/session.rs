@@ -197,6 +197,9 @@ entries! {
         authentication_key: CK_OBJECT_HANDLE,
     ) {
         let mut session = STATE.session(session)?;
+        if state.is_null() {
+            return Err(CKR_ARGUMENTS_BAD);
+        }
         let saved = input(state, length)?;
         if encryption_key != 0 || authentication_key != 0 {
             return Err(CKR_KEY_NOT_NEEDED);
