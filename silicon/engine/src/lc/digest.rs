@@ -131,7 +131,6 @@ impl Hash {
     }
 
     /// AWS-LC's number of the function.
-    #[allow(dead_code)]
     pub(super) const fn nid(self) -> i32 {
         match self {
             Self::Sha1 => NID_sha1,

@@ -1,7 +1,8 @@
 //! Elliptic curves of FIPS 186-5 and SP 800-186: P-256, P-384, P-521; ECDSA and ECDH.
 
+use super::der::{self, Reader};
 use super::error::failed;
-use super::{Error, Secret};
+use super::{Error, Secret, pkcs8};
 use aws_lc_sys::{
     BN_bin2bn, BN_bn2bin_padded, BN_clear_free, BN_free, EC_GROUP, EC_KEY, EC_KEY_check_fips,
     EC_KEY_free, EC_KEY_generate_key_fips, EC_KEY_get0_group, EC_KEY_get0_private_key,
@@ -11,6 +12,9 @@ use aws_lc_sys::{
     ECDSA_SIG_free, ECDSA_SIG_get0_r, ECDSA_SIG_get0_s, ECDSA_SIG_new, ECDSA_SIG_set0,
     ECDSA_do_sign, ECDSA_do_verify, point_conversion_form_t,
 };
+
+const UNCOMPRESSED: point_conversion_form_t =
+    point_conversion_form_t::POINT_CONVERSION_UNCOMPRESSED;
 
 /// A curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -113,14 +117,14 @@ impl Handle {
         }
     }
 
-    fn point(&self) -> Result<Vec<u8>, Error> {
+    fn point(&self, form: point_conversion_form_t) -> Result<Vec<u8>, Error> {
         // SAFETY: reads the key; the buffer has room for the longest uncompressed point.
         unsafe {
             let mut out = vec![0u8; 1 + 2 * 66];
             let length = EC_POINT_point2oct(
                 EC_KEY_get0_group(self.0),
                 EC_KEY_get0_public_key(self.0),
-                point_conversion_form_t::POINT_CONVERSION_UNCOMPRESSED,
+                form,
                 out.as_mut_ptr(),
                 out.len(),
                 std::ptr::null_mut(),
@@ -216,7 +220,86 @@ impl PrivateKey {
 
     /// The public point, uncompressed (SEC 1, section 2.3.3).
     pub fn public_point(&self) -> Result<Vec<u8>, Error> {
-        self.key.point()
+        self.key.point(UNCOMPRESSED)
+    }
+
+    /// Its public key.
+    pub fn public(&self) -> Result<PublicKey, Error> {
+        PublicKey::from_point(self.curve, &self.public_point()?)
+    }
+
+    /// The key with this scalar, which must belong to the public point (SEC 1, uncompressed or
+    /// compressed).
+    pub fn from_parts(curve: Curve, scalar: &[u8], point: &[u8]) -> Result<Self, Error> {
+        let key = Self::from_scalar(curve, scalar)?;
+        let public = PublicKey::from_point(curve, point)?;
+        if public.point()? == key.public_point()? {
+            Ok(key)
+        } else {
+            Err(Error::Key)
+        }
+    }
+
+    /// The key of an ECPrivateKey (RFC 5915, SEC 1). The curve comes from around it, or from inside;
+    /// where both name one, they must agree, and so must a public key.
+    pub fn from_sec1(bytes: &[u8], curve: Option<Curve>) -> Result<Self, Error> {
+        let mut outer = Reader::new(bytes);
+        let mut fields = outer.sequence()?;
+        outer.finish()?;
+        if fields.small()? != 1 {
+            return Err(Error::Encoding);
+        }
+        let scalar = fields.element(der::OCTET_STRING)?;
+        let named = match fields.optional(der::constructed(0))? {
+            Some(content) => {
+                let mut content = Reader::new(content);
+                let curve = pkcs8::curve(&mut content)?;
+                content.finish()?;
+                Some(curve)
+            }
+            None => None,
+        };
+        let point = match fields.optional(der::constructed(1))? {
+            Some(content) => {
+                let mut content = Reader::new(content);
+                let point = content.bits()?;
+                content.finish()?;
+                Some(point)
+            }
+            None => None,
+        };
+        fields.finish()?;
+        let curve = match (curve, named) {
+            (Some(one), Some(other)) if one != other => return Err(Error::Key),
+            (Some(curve), _) | (None, Some(curve)) => curve,
+            (None, None) => return Err(Error::Encoding),
+        };
+        match point {
+            Some(point) => Self::from_parts(curve, scalar, point),
+            None => Self::from_scalar(curve, scalar),
+        }
+    }
+
+    /// ECPrivateKey with curve and public key (RFC 5915, SEC 1).
+    pub fn to_sec1(&self) -> Result<Secret, Error> {
+        self.sec1(true)
+    }
+
+    fn sec1(&self, with_curve: bool) -> Result<Secret, Error> {
+        let scalar = der::element(der::OCTET_STRING, &[self.scalar()?.expose()]);
+        let curve = der::element(der::constructed(0), &[self.curve.oid()]);
+        let point = self.public_point()?;
+        let bits = der::element(der::BIT_STRING, &[&[0], &point]);
+        let point = der::element(der::constructed(1), &[bits.expose()]);
+        let curve = if with_curve { curve.expose() } else { &[] };
+        let version = [der::INTEGER, 1, 1];
+        let parts: [&[u8]; 4] = [&version, scalar.expose(), curve, point.expose()];
+        Ok(der::element(der::SEQUENCE, &parts))
+    }
+
+    /// PKCS #8, with the public key.
+    pub fn to_pkcs8(&self) -> Result<Secret, Error> {
+        Ok(pkcs8::private_ec(self.curve, self.sec1(false)?.expose()))
     }
 
     /// ECDSA over a digest (longer ones are cut as FIPS 186-5 says): r || s, 2 * `curve.bytes()`.
@@ -282,7 +365,18 @@ impl PublicKey {
 
     /// The point, uncompressed.
     pub fn point(&self) -> Result<Vec<u8>, Error> {
-        self.key.point()
+        self.key.point(UNCOMPRESSED)
+    }
+
+    /// The point, compressed.
+    pub fn compressed(&self) -> Result<Vec<u8>, Error> {
+        self.key
+            .point(point_conversion_form_t::POINT_CONVERSION_COMPRESSED)
+    }
+
+    /// SubjectPublicKeyInfo (RFC 5480).
+    pub fn to_spki(&self) -> Result<Vec<u8>, Error> {
+        Ok(pkcs8::public_ec(self.curve, &self.point()?))
     }
 
     /// Verifies r || s over a digest.

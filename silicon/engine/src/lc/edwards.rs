@@ -3,8 +3,8 @@
 //! AWS-LC reads the message twice when it signs; a message that changes in between gives the private
 //! key away. So messages are private memory here, always.
 
-use super::evp::failed;
-use super::{Error, Secret};
+use super::error::failed;
+use super::{Error, Secret, pkcs8};
 use aws_lc_sys::{
     ED25519_keypair_from_seed, ED25519_sign, ED25519_verify, ED25519ctx_sign, ED25519ctx_verify,
     ED25519ph_sign, ED25519ph_verify,
@@ -16,6 +16,9 @@ pub const SEED: usize = 32;
 pub const PUBLIC: usize = 32;
 /// Bytes of a signature.
 pub const SIGNATURE: usize = 64;
+
+/// id-Ed25519 (RFC 8410).
+pub(super) const OID: &[u8] = &[0x2b, 0x65, 0x70];
 
 /// Which of the three schemes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +79,11 @@ impl PrivateKey {
         self.public
     }
 
+    /// PKCS #8 (RFC 8410).
+    pub fn to_pkcs8(&self) -> Secret {
+        pkcs8::private_octets(OID, self.seed().expose())
+    }
+
     /// Signs a message in private memory.
     pub fn sign(&self, scheme: Scheme<'_>, message: &[u8]) -> Result<[u8; SIGNATURE], Error> {
         scheme.check()?;
@@ -111,6 +119,11 @@ impl PrivateKey {
             failed(Error::Internal)
         }
     }
+}
+
+/// SubjectPublicKeyInfo of a public key (RFC 8410).
+pub fn to_spki(public: &[u8; PUBLIC]) -> Vec<u8> {
+    pkcs8::public_key_info(OID, &[], public)
 }
 
 /// Verifies a signature; the public key has 32 bytes, the signature 64.

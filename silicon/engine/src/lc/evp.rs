@@ -1,17 +1,11 @@
 //! Owned handles of AWS-LC's generic keys and contexts, for the post-quantum algorithms.
 
 use super::Error;
+use super::error::failed;
 use aws_lc_sys::{
-    ERR_clear_error, EVP_MD_CTX, EVP_MD_CTX_free, EVP_MD_CTX_new, EVP_PKEY, EVP_PKEY_CTX,
-    EVP_PKEY_CTX_free, EVP_PKEY_CTX_new, EVP_PKEY_free, EVP_PKEY_get_raw_public_key,
+    EVP_MD_CTX, EVP_MD_CTX_free, EVP_MD_CTX_new, EVP_PKEY, EVP_PKEY_CTX, EVP_PKEY_CTX_free,
+    EVP_PKEY_CTX_new, EVP_PKEY_free, EVP_PKEY_get_raw_public_key,
 };
-
-/// Clears this thread's error queue and returns the error.
-pub(super) fn failed<T>(error: Error) -> Result<T, Error> {
-    // SAFETY: touches this thread's queue only.
-    unsafe { ERR_clear_error() };
-    Err(error)
-}
 
 /// An owned EVP_PKEY.
 #[derive(Debug)]

@@ -163,7 +163,6 @@ impl std::fmt::Debug for Hmac {
 }
 
 /// A MAC as a secret of its own, for derivations.
-#[allow(dead_code)]
 pub(super) fn secret_mac(key: &[u8], hash: Hash, pieces: &[&[u8]]) -> Result<Secret, Error> {
     let mut value = HmacKey::new(hash, key)?.mac_of(pieces)?;
     let secret = Secret::copy(&value);

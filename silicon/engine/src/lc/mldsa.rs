@@ -5,8 +5,10 @@
 //! here. Messages are private memory: signing reads them twice.
 
 use super::digest::{Hash, shake256};
-use super::evp::{MdContext, Pkey, failed};
-use super::{Error, Secret, random};
+use super::error::failed;
+use super::evp::{MdContext, Pkey};
+use super::secret::constant_time_equal;
+use super::{Error, Secret, pkcs8, random};
 use aws_lc_sys::{
     EVP_DigestSign, EVP_DigestSignInit, EVP_DigestVerify, EVP_DigestVerifyInit, EVP_PKEY_CTX,
     EVP_PKEY_CTX_set_signature_context, EVP_PKEY_pqdsa_new_raw_private_key,
@@ -42,6 +44,20 @@ impl Level {
             Self::MlDsa65 => NID_MLDSA65,
             Self::MlDsa87 => NID_MLDSA87,
         }
+    }
+
+    /// The content of the object identifier (RFC 9881).
+    pub(super) const fn oid(self) -> &'static [u8] {
+        match self {
+            Self::MlDsa44 => &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x11],
+            Self::MlDsa65 => &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x12],
+            Self::MlDsa87 => &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x13],
+        }
+    }
+
+    /// The parameter set of an object identifier's content.
+    pub(super) fn of(oid: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.oid() == oid)
     }
 
     /// Bytes of a public key.
@@ -109,6 +125,24 @@ impl PrivateKey {
         let mut seed = Secret::zeroed(SEED);
         random::fill(seed.expose_mut())?;
         Self::from_seed(level, seed.expose())
+    }
+
+    /// The key in the forms of RFC 9881. An expanded key without its seed is refused: no key is kept
+    /// without it.
+    pub(super) fn from_choice(level: Level, octets: &[u8]) -> Result<Self, Error> {
+        let choice = pkcs8::Choice::read(octets)?;
+        let key = Self::from_seed(level, choice.seed()?)?;
+        match choice.expanded() {
+            Some(expanded) if !constant_time_equal(key.expanded()?.expose(), expanded) => {
+                Err(Error::Key)
+            }
+            _ => Ok(key),
+        }
+    }
+
+    /// PKCS #8: the seed (RFC 9881).
+    pub fn to_pkcs8(&self) -> Secret {
+        pkcs8::private_seed(self.level.oid(), &self.seed)
     }
 
     /// Its parameter set.
@@ -235,6 +269,11 @@ impl PublicKey {
     /// Its parameter set.
     pub fn level(&self) -> Level {
         self.level
+    }
+
+    /// SubjectPublicKeyInfo (RFC 9881).
+    pub fn to_spki(&self) -> Result<Vec<u8>, Error> {
+        Ok(pkcs8::public_key_info(self.level.oid(), &[], &self.raw()?))
     }
 
     /// The raw form.

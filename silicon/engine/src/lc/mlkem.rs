@@ -1,7 +1,9 @@
 //! ML-KEM (FIPS 203): keys from their seeds, encapsulation, decapsulation.
 
-use super::evp::{Pkey, PkeyContext, failed};
-use super::{Error, Secret, random};
+use super::error::failed;
+use super::evp::{Pkey, PkeyContext};
+use super::secret::constant_time_equal;
+use super::{Error, Secret, pkcs8, random};
 use aws_lc_sys::{
     EVP_PKEY_CTX_kem_set_params, EVP_PKEY_CTX_new_id, EVP_PKEY_KEM, EVP_PKEY_decapsulate,
     EVP_PKEY_encapsulate, EVP_PKEY_kem_new_raw_public_key, EVP_PKEY_keygen_deterministic,
@@ -12,6 +14,9 @@ use aws_lc_sys::{
 pub const SEED: usize = 64;
 /// Bytes of a shared secret.
 pub const SHARED: usize = 32;
+
+/// The modulus of the coefficients.
+const Q: u16 = 3329;
 
 /// A parameter set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +39,29 @@ impl Level {
             Self::MlKem768 => NID_MLKEM768,
             Self::MlKem1024 => NID_MLKEM1024,
         }
+    }
+
+    /// The rank of the module: 384 bytes of coefficients each.
+    const fn rank(self) -> usize {
+        match self {
+            Self::MlKem512 => 2,
+            Self::MlKem768 => 3,
+            Self::MlKem1024 => 4,
+        }
+    }
+
+    /// The content of the object identifier (RFC 9935).
+    pub(super) const fn oid(self) -> &'static [u8] {
+        match self {
+            Self::MlKem512 => &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x04, 0x01],
+            Self::MlKem768 => &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x04, 0x02],
+            Self::MlKem1024 => &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x04, 0x03],
+        }
+    }
+
+    /// The parameter set of an object identifier's content.
+    pub(super) fn of(oid: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.oid() == oid)
     }
 
     /// Bytes of a public key.
@@ -117,6 +145,24 @@ impl PrivateKey {
         Self::from_seed(level, seed.expose())
     }
 
+    /// The key in the forms of RFC 9935. An expanded key without its seed is refused: no key is kept
+    /// without it.
+    pub(super) fn from_choice(level: Level, octets: &[u8]) -> Result<Self, Error> {
+        let choice = pkcs8::Choice::read(octets)?;
+        let key = Self::from_seed(level, choice.seed()?)?;
+        match choice.expanded() {
+            Some(expanded) if !constant_time_equal(key.expanded()?.expose(), expanded) => {
+                Err(Error::Key)
+            }
+            _ => Ok(key),
+        }
+    }
+
+    /// PKCS #8: the seed (RFC 9935).
+    pub fn to_pkcs8(&self) -> Secret {
+        pkcs8::private_seed(self.level.oid(), &self.seed)
+    }
+
     /// Its parameter set.
     pub fn level(&self) -> Level {
         self.level
@@ -188,15 +234,26 @@ impl PublicKey {
         let key = Pkey::own(unsafe {
             EVP_PKEY_kem_new_raw_public_key(level.nid(), raw.as_ptr(), raw.len())
         })?;
-        let public = Self { level, key };
-        // AWS-LC checks the coefficients when it encapsulates.
-        public.encapsulate().map_err(|_| Error::Key)?;
-        Ok(public)
+        let reduced = raw.as_chunks::<3>().0.iter().take(128 * level.rank());
+        let reduced = reduced.copied().all(|[low, middle, high]| {
+            let first = u16::from(low) | (u16::from(middle) & 0x0f) << 8;
+            let second = u16::from(middle) >> 4 | u16::from(high) << 4;
+            first < Q && second < Q
+        });
+        if !reduced {
+            return Err(Error::Key);
+        }
+        Ok(Self { level, key })
     }
 
     /// Its parameter set.
     pub fn level(&self) -> Level {
         self.level
+    }
+
+    /// SubjectPublicKeyInfo (RFC 9935).
+    pub fn to_spki(&self) -> Result<Vec<u8>, Error> {
+        Ok(pkcs8::public_key_info(self.level.oid(), &[], &self.raw()?))
     }
 
     /// The raw form.

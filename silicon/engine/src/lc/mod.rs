@@ -8,6 +8,7 @@
 
 pub mod aes;
 pub mod cmac;
+pub mod der;
 pub mod digest;
 pub mod ec;
 pub mod edwards;
@@ -21,7 +22,11 @@ pub mod memory;
 pub mod mldsa;
 pub mod mlkem;
 pub mod montgomery;
+mod number;
+pub mod pem;
+pub mod pkcs8;
 pub mod random;
+pub mod rsa;
 pub mod secret;
 pub mod xts;
 

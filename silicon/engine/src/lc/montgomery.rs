@@ -1,11 +1,13 @@
 //! X25519 (RFC 7748).
 
-use super::evp::failed;
-use super::{Error, Secret};
+use super::error::failed;
+use super::{Error, Secret, pkcs8};
 use aws_lc_sys::{X25519, X25519_public_from_private};
 
 /// Bytes of a private key, a public key and a shared secret.
 pub const BYTES: usize = 32;
+/// id-X25519 (RFC 8410).
+pub(super) const OID: &[u8] = &[0x2b, 0x65, 0x6e];
 
 /// A private key.
 #[derive(Debug)]
@@ -39,6 +41,11 @@ impl PrivateKey {
         self.public
     }
 
+    /// PKCS #8 (RFC 8410).
+    pub fn to_pkcs8(&self) -> Secret {
+        pkcs8::private_octets(OID, self.scalar.expose())
+    }
+
     /// The shared secret; a peer of small order is refused (RFC 7748, section 6.1).
     pub fn agree(&self, peer: &[u8]) -> Result<Secret, Error> {
         if peer.len() != BYTES {
@@ -59,6 +66,11 @@ impl PrivateKey {
             failed(Error::Key)
         }
     }
+}
+
+/// SubjectPublicKeyInfo of a public key (RFC 8410).
+pub fn to_spki(public: &[u8; BYTES]) -> Vec<u8> {
+    pkcs8::public_key_info(OID, &[], public)
 }
 
 #[cfg(test)]
