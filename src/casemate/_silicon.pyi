@@ -238,6 +238,9 @@ class RootOfTrustVault:
     def hmac_slot(self, bits: int, key: int, data: int) -> int:
         """A plain HMAC of another slot's secret into a new slot."""
 
+    def stable_key(self, root: int, prefix: bytes, info: bytes) -> int:
+        """A stable key under a stable root: CMAC KDF, then HMAC KDF with a prefix."""
+
     def ecc_key(self, seed: int) -> int:
         """A P-384 key from a seed slot."""
 

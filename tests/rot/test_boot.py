@@ -12,7 +12,7 @@ import pytest
 from casemate.formats import dice, pcr_log, x509
 from casemate.formats.firmware_bundle import MANIFEST_SIZE
 from casemate.formats.pcr_log import EntryId
-from casemate.rot.boot import RootOfTrust, State
+from casemate.rot.boot import RootOfTrust, StableKeyKind, State
 from casemate.rot.boot_status import BootStatus
 from casemate.rot.bundle.verify import verify
 from casemate.rot.crypto import ModelCrypto, RotCrypto, SiliconCrypto, Slot
@@ -411,6 +411,22 @@ def test_stable_roots_depend_on_no_firmware() -> None:
         assert shown(one, a) == shown(two, b)
     idev, ldev = one.stable_roots
     assert shown(one, idev) != shown(one, ldev)
+
+
+def test_stable_keys() -> None:
+    one, two = booted(), root_of_trust()
+    two.cold_reset(DEFAULT_FUSES, b"lower")
+    info = bytes(range(32))
+    for kind in StableKeyKind:
+        assert shown(one, one.stable_key(kind, info)) == shown(two, two.stable_key(kind, info))
+    keys = {
+        shown(one, one.stable_key(StableKeyKind.IDEVID, info)),
+        shown(one, one.stable_key(StableKeyKind.LDEVID, info)),
+        shown(one, one.stable_key(StableKeyKind.LDEVID, bytes(32))),
+    }
+    assert len(keys) == 3
+    with pytest.raises(KeyVaultError, match="expected 32 bytes"):
+        one.stable_key(StableKeyKind.IDEVID, bytes(31))
 
 
 # --- certificates ---------------------------------------------------------------------------

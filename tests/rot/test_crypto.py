@@ -70,7 +70,9 @@ def test_model_and_silicon_agree(
         mac = crypto.hmac(chain, message, bits=bits)
         both = crypto.hmac_slot(mac, root, bits=bits)
         ecc, mldsa = crypto.ecc_key(both), crypto.mldsa_key(both)
+        stable = crypto.stable_key(root, label, message)
         return [
+            shown(crypto, stable),
             *(shown(crypto, secret) for secret in (key, chain, mac, both)),
             crypto.public_key(ecc),
             crypto.public_key(mldsa),
@@ -121,6 +123,7 @@ def test_wrong_slots_are_refused(crypto: RotCrypto) -> None:
         lambda: crypto.deobfuscate(b"", debug_locked=True),
         lambda: crypto.deobfuscate(bytes(80), debug_locked=True),
         lambda: crypto.to_descriptor(ecc),
+        lambda: crypto.stable_key(ecc, b"", b""),
     ]
     for number, attempt in enumerate(refused):
         with pytest.raises(KeyVaultError):

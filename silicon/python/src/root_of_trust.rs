@@ -91,6 +91,10 @@ impl RootOfTrustVault {
             .map_err(vault_error)
     }
 
+    fn stable_key(&mut self, root: Slot, prefix: &[u8], info: &[u8]) -> PyResult<Slot> {
+        self.0.stable_key(root, prefix, info).map_err(vault_error)
+    }
+
     fn ecc_key(&mut self, seed: Slot) -> PyResult<Slot> {
         self.0.ecc_key(seed).map_err(vault_error)
     }

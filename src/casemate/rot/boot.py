@@ -39,7 +39,7 @@ from casemate.rot import csr_envelope, identity, ladder
 from casemate.rot.boot_status import BootEvent, BootStatus
 from casemate.rot.crypto import RotCrypto, Slot
 from casemate.rot.device_status import RomVersion, device_status
-from casemate.rot.errors import BootError
+from casemate.rot.errors import BootError, KeyVaultError
 from casemate.rot.firmware import ResetReason, VerifiedFirmware, Verifier
 from casemate.rot.fuses import SVN_BITS, Fuses
 from casemate.rot.identity import Algorithm, LayerName, Measured, Subject
@@ -56,6 +56,16 @@ from casemate.rot.quote import make_quote
 SVN_TOO_LARGE = 0x0102_000C
 UNSUCCESSFUL_COLD_RESET = 0x0104_0010
 UNSUCCESSFUL_UPDATE_RESET = 0x0104_0011
+
+
+STABLE_KEY_INFO_SIZE = 32
+
+
+class StableKeyKind(enum.IntEnum):
+    """Which stable root a key hangs on; the values are the mailbox's."""
+
+    IDEVID = 1
+    LDEVID = 2
 
 
 class State(enum.Enum):
@@ -339,6 +349,18 @@ class RootOfTrust:
         return make_quote(
             self.crypto, device.layers[LayerName.FMC_ALIAS], device.pcrs, nonce, algorithm
         )
+
+    def stable_key(self, kind: StableKeyKind, info: bytes) -> Slot:
+        """A key under a stable root, for 32 bytes of info; it outlives every firmware.
+
+        Raises BootError when off, KeyVaultError for another size.
+        """
+        if len(info) != STABLE_KEY_INFO_SIZE:
+            raise KeyVaultError(
+                f"stable key: expected {STABLE_KEY_INFO_SIZE} bytes of info, found {len(info)}"
+            )
+        root = self.stable_roots[0 if kind is StableKeyKind.IDEVID else 1]
+        return self.crypto.stable_key(root, b"DOT Final", info)
 
     def set_soc_manifest_svn(self, svn: int) -> None:
         """Note the SVN of the SoC manifest that was set: the sealing ladder's length.

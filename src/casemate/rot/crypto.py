@@ -22,6 +22,7 @@ from typing import Literal, NewType, Protocol
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.cmac import CMAC
 
 from casemate import _silicon
 from casemate.rot.errors import KeyVaultError
@@ -70,6 +71,14 @@ class RotCrypto(Protocol):
 
     def hmac_slot(self, key: Slot, data: Slot, *, bits: HashBits = 512) -> Slot:
         """A plain HMAC of another slot's secret into a new slot."""
+        ...
+
+    def stable_key(self, root: Slot, prefix: bytes, info: bytes) -> Slot:
+        """A key (64 bytes) under a stable root, bound to no firmware: CM_DERIVE_STABLE_KEY.
+
+        AES-256-CMAC KDF over `info` under the root's first 32 bytes, then the HMAC-SHA512 KDF over
+        prefix and info; the words of the result are byte-swapped.
+        """
         ...
 
     def ecc_key(self, seed: Slot) -> Slot:
@@ -174,6 +183,20 @@ class ModelCrypto:
     def hmac_slot(self, key: Slot, data: Slot, *, bits: HashBits = 512) -> Slot:
         """See RotCrypto."""
         return self.hmac(key, self._secret(data), bits=bits)
+
+    def stable_key(self, root: Slot, prefix: bytes, info: bytes) -> Slot:
+        """See RotCrypto."""
+        key = self._secret(root)[:32]
+        if len(key) != 32:
+            raise KeyVaultError(f"the root has {len(key)} bytes, expected 32 or more")
+        inner = b""
+        for counter in range(1, 5):
+            cmac = CMAC(algorithms.AES256(key))
+            cmac.update(counter.to_bytes(4, "big") + info)
+            inner += cmac.finalize()
+        tag = _hmac(512, inner, b"\0\0\0\1" + prefix + info)
+        swapped = b"".join(tag[at : at + 4][::-1] for at in range(0, len(tag), 4))
+        return self._put(_Secret(swapped))
 
     def ecc_key(self, seed: Slot) -> Slot:
         """See RotCrypto."""
@@ -326,6 +349,11 @@ class SiliconCrypto:
         """See RotCrypto."""
         with _vault_errors:
             return Slot(self._vault.hmac_slot(bits, key, data))
+
+    def stable_key(self, root: Slot, prefix: bytes, info: bytes) -> Slot:
+        """See RotCrypto."""
+        with _vault_errors:
+            return Slot(self._vault.stable_key(root, prefix, info))
 
     def ecc_key(self, seed: Slot) -> Slot:
         """See RotCrypto."""

@@ -10,7 +10,7 @@
 use super::drbg::HmacDrbg;
 use super::mldsa;
 pub use super::primitives::Hash;
-use super::primitives::{aes256_cbc_decrypt, hmac, kdf, sha384};
+use super::primitives::{aes256_cbc_decrypt, cmac_kdf, hmac, kdf, sha384};
 use ml_dsa::{MlDsa87, SigningKey as MldsaKey};
 use p384::ecdsa::signature::hazmat::PrehashSigner;
 use p384::ecdsa::{Signature, SigningKey};
@@ -207,6 +207,29 @@ impl Vault {
     /// A slot is empty or holds a key pair.
     pub fn hmac_slot(&mut self, hash: Hash, key: Slot, data: Slot) -> Result<Slot, VaultError> {
         let output = hmac(hash, self.hmac_key(key, hash)?, &[self.secret(data)?]);
+        self.put(Content::Secret(output))
+    }
+
+    /// A stable key: AES-CMAC KDF under a root's first 32 bytes, then the HMAC KDF under a prefix;
+    /// the words of the result are byte-swapped, as the firmware hands the key on.
+    ///
+    /// # Errors
+    /// The root is empty, holds a key pair or less than 32 bytes.
+    pub fn stable_key(
+        &mut self,
+        root: Slot,
+        prefix: &[u8],
+        info: &[u8],
+    ) -> Result<Slot, VaultError> {
+        let key = self
+            .secret(root)?
+            .first_chunk::<32>()
+            .ok_or(VaultError::Size("the root"))?;
+        let inner = cmac_kdf(key, info);
+        let mut output = kdf(Hash::Sha512, &inner, &[prefix, info].concat(), None);
+        for word in output.chunks_exact_mut(4) {
+            word.reverse();
+        }
         self.put(Content::Secret(output))
     }
 
