@@ -106,8 +106,6 @@ class Choice:
 
     def _firmware(self) -> tuple[Verifier, bytes]:
         if self.bundle is None:
-            if self.device is not None:
-                raise click.UsageError("a device boots a --bundle")
             return self._stated, b""
         from casemate.rot.bundle.verify import verify
 
@@ -185,6 +183,8 @@ def boot_options(command: Callable[..., R]) -> Callable[..., R]:
     ) -> R:
         if device is not None and fuses != "default":
             raise click.UsageError("a --device has its own fuses")
+        if device is not None and bundle is None:
+            raise click.UsageError("a --device boots a --bundle")
         if bundle is not None and (fmc_digest, rt_digest, svn) != (None, None, 0):
             raise click.UsageError("--bundle states digests and SVN itself")
         choice = Choice(

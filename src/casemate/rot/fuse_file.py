@@ -192,7 +192,7 @@ class FuseFile:
         try:
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise FuseFileError(f"{lock}: cannot be locked: {error.strerror}") from None
+            raise FuseFileError(f"{self.path}: cannot be locked: {error.strerror}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
