@@ -15,6 +15,8 @@ import casemate
 #: Command name -> (module under casemate.cli, one-line help). The module exports `<name>` with
 #: dashes turned into underscores.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "bundle": ("bundle", "build, sign, verify and inspect firmware bundles"),
+    "manifest": ("manifest", "build, sign and verify SoC manifests"),
     "cdi": ("cdi", "give a partition to containers"),
     "certificate": ("certificate", "store and list certificates"),
     "completion": ("completion", "print a shell's completion script"),

@@ -12,6 +12,7 @@ A `Signer` shows its public key in the form a bundle carries and signs what a bu
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -129,6 +130,32 @@ def sign_checked(signer: Signer, message: bytes) -> bytes:
             f"the {signer.algorithm.value} signer made a signature that its own public key refuses"
         )
     return signature
+
+
+def make_pem_key(algorithm: Algorithm, path: Path) -> int:
+    """Make a P-384 or ML-DSA-87 key in a new PEM file (PKCS#8, mode 0600).
+
+    Returns the public key's size in bytes. Raises SignerError if the file exists.
+    """
+    key: ec.EllipticCurvePrivateKey | mldsa.MLDSA87PrivateKey
+    if algorithm is Algorithm.ECDSA_P384:
+        key = ec.generate_private_key(ec.SECP384R1())
+    elif algorithm is Algorithm.MLDSA87:
+        key = mldsa.MLDSA87PrivateKey.generate()
+    else:
+        raise SignerError(f"{algorithm.value} keys are no PEM files")
+    content = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise SignerError(f"{path}: {error.strerror}; a key is never overwritten") from None
+    with os.fdopen(file, "wb") as stream:
+        stream.write(content)
+    return 96 if algorithm is Algorithm.ECDSA_P384 else PQC_KEY_SIZE
 
 
 # --- finding keys ----------------------------------------------------------------------------
