@@ -136,6 +136,8 @@ operations! {
     UnwrapKeyAuthenticated = 63,
     /// object = user type, first = user name, data = PIN.
     LoginUser = 64,
+    /// first = template, data = PKCS #8 or PEM. value0 = private handle, value1 = public handle.
+    ImportKey = 65,
 }
 
 /// What a multi-part operation, or a check, is for. One of each may be active in a session.

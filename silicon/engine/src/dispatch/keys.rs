@@ -17,7 +17,7 @@ use super::{Call, Outcome, Result};
 use crate::attributes::Attributes;
 use crate::failure::Failure;
 use crate::keys::Key;
-use crate::lc::Secret;
+use crate::lc::{self, Secret};
 use crate::mechanisms::Made;
 use crate::object::Object;
 use crate::template::{self, Origin};
@@ -33,6 +33,7 @@ impl Call<'_> {
             Operation::UnwrapKey => self.unwrap_key(&[]),
             Operation::UnwrapKeyAuthenticated => self.unwrap_key(self.second),
             Operation::DeriveKey => self.derive_key(),
+            Operation::ImportKey => self.import_key(),
             Operation::EncapsulateKey => self.encapsulate_key(),
             _ => self.decapsulate_key(),
         }
@@ -83,6 +84,33 @@ impl Call<'_> {
         }
         template::complete(class, origin, &mut template);
         Ok((template, Some(made.key)))
+    }
+
+    /// A private key from PKCS #8 or PEM, and its public half, which gets the same label and id.
+    fn import_key(&mut self) -> Result<Outcome> {
+        let template = decode(self.first)?;
+        template::check(CKO_PRIVATE_KEY, &template)?;
+        self.require_creation_of(&template)?;
+        let data = self.data();
+        let private = Key::from_encoded(data.expose()).map_err(|error| match error {
+            lc::Error::Unsupported(_) | lc::Error::Size => Failure::new(CKR_KEY_SIZE_RANGE),
+            _ => Failure::new(CKR_ATTRIBUTE_VALUE_INVALID),
+        })?;
+        let public = private.public_half()?;
+        let mut public_template = Attributes::new();
+        for kind in [CKA_TOKEN, CKA_LABEL, CKA_ID, CKA_SUBJECT] {
+            if let Some(value) = template.get(kind) {
+                public_template.set(kind, value);
+            }
+        }
+        let private = self.finish(CKO_PRIVATE_KEY, Origin::Created, template, private.made()?)?;
+        let public = self.finish(
+            CKO_PUBLIC_KEY,
+            Origin::Created,
+            public_template,
+            public.made()?,
+        )?;
+        self.add_objects("import a key", vec![private, public], Vec::new())
     }
 
     // --- wrapping ------------------------------------------------------------------------------

@@ -208,6 +208,7 @@ impl<'a> Call<'a> {
             | Operation::WrapKeyAuthenticated
             | Operation::UnwrapKeyAuthenticated
             | Operation::DeriveKey
+            | Operation::ImportKey
             | Operation::EncapsulateKey
             | Operation::DecapsulateKey => self.manage_key(operation),
             Operation::Check

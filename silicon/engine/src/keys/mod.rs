@@ -11,9 +11,11 @@ use crate::lc::{self, Secret, ec, edwards, mldsa, mlkem, montgomery};
 use crate::mechanisms::Made;
 
 pub mod curve25519;
+mod encoded;
 pub mod nist;
 pub mod postquantum;
 mod prepared;
+pub mod rsa;
 pub mod secret;
 
 pub use nist::curve_of;
@@ -22,6 +24,10 @@ pub use secret::SecretKey;
 /// A key of any kind.
 #[derive(Debug)]
 pub enum Key {
+    /// An RSA private key.
+    RsaPrivate(lc::rsa::PrivateKey),
+    /// An RSA public key.
+    RsaPublic(lc::rsa::PublicKey),
     /// A private key on a NIST curve.
     EcPrivate(ec::PrivateKey),
     /// A public key on a NIST curve.
@@ -51,13 +57,15 @@ impl Key {
     /// keys are made again from their attributes alone.
     pub fn stored(&self) -> Result<Secret, Failure> {
         match self {
+            Self::RsaPrivate(key) => Ok(key.to_pkcs1()?),
             Self::EcPrivate(key) => Ok(key.scalar()?),
             Self::EdwardsPrivate(key) => Ok(key.seed()),
             Self::MontgomeryPrivate(key) => Ok(key.scalar().clone()),
             Self::MlDsaPrivate(key) => Ok(key.seed().clone()),
             Self::MlKemPrivate(key) => Ok(key.seed().clone()),
             Self::Secret(key) => Ok(key.value().clone()),
-            Self::EcPublic(_)
+            Self::RsaPublic(_)
+            | Self::EcPublic(_)
             | Self::EdwardsPublic(_)
             | Self::MontgomeryPublic(_)
             | Self::MlDsaPublic(_)
@@ -68,6 +76,7 @@ impl Key {
     /// A part of the key material as an attribute, for keys that may be read.
     pub fn material(&self, kind: u64) -> Option<Vec<u8>> {
         let secret = match (self, kind) {
+            (Self::RsaPrivate(key), _) => rsa::material(key, kind)?,
             (Self::EcPrivate(key), CKA_VALUE) => key.scalar().ok()?,
             (Self::EdwardsPrivate(key), CKA_VALUE) => key.seed(),
             (Self::MontgomeryPrivate(key), CKA_VALUE) => key.scalar().clone(),
@@ -91,6 +100,7 @@ impl Key {
         match (class, key_type) {
             (CKO_PUBLIC_KEY, _) => Self::public(key_type, attributes),
             (CKO_SECRET_KEY, _) => Ok(Self::Secret(SecretKey::new(key_type, Secret::copy(stored)))),
+            (CKO_PRIVATE_KEY, CKK_RSA) => rsa::private(stored),
             (CKO_PRIVATE_KEY, CKK_EC) => nist::private(attributes, stored),
             (CKO_PRIVATE_KEY, CKK_EC_EDWARDS) => Ok(Self::EdwardsPrivate(
                 edwards::PrivateKey::from_seed(stored)?,
@@ -106,6 +116,7 @@ impl Key {
 
     fn public(key_type: CK_KEY_TYPE, attributes: &Attributes) -> Result<Self, Failure> {
         match key_type {
+            CKK_RSA => rsa::public(attributes),
             CKK_EC => nist::public(attributes),
             CKK_EC_EDWARDS => Ok(Self::EdwardsPublic(curve25519::point(
                 attributes,
@@ -147,6 +158,11 @@ impl Key {
                     .for_each(|(kind, value)| attributes.set(kind, value));
                 Ok(made.key)
             }
+            CKO_PRIVATE_KEY if key_type == CKK_RSA => {
+                let key = rsa::import(attributes)?;
+                key.imply(attributes)?;
+                Ok(key)
+            }
             _ => {
                 let from = match key_type {
                     CKK_ML_DSA | CKK_ML_KEM => {
@@ -168,20 +184,34 @@ impl Key {
                         }
                     },
                 )?;
-                let implied = key.implied()?;
-                for (kind, value) in implied.iter() {
-                    if !attributes.contains(kind) {
-                        attributes.set(kind, value);
-                    }
-                }
+                key.imply(attributes)?;
                 Ok(key)
             }
         }
     }
 
-    /// The attributes that follow from a private or public key's value, CKA_KEY_TYPE among them.
+    /// Sets what follows from the value where the template leaves it open.
+    fn imply(&self, attributes: &mut Attributes) -> Result<(), Failure> {
+        for (kind, value) in self.implied()?.iter() {
+            attributes.set_default(kind, value);
+        }
+        Ok(())
+    }
+
+    /// The attributes that follow from a private or public key's value, CKA_KEY_TYPE and
+    /// CKA_PUBLIC_KEY_INFO among them.
     pub fn implied(&self) -> Result<Attributes, Failure> {
+        let mut attributes = self.implied_values()?;
+        if !matches!(self, Self::Secret(_)) {
+            attributes.set(CKA_PUBLIC_KEY_INFO, &self.public_key_info()?);
+        }
+        Ok(attributes)
+    }
+
+    fn implied_values(&self) -> Result<Attributes, Failure> {
         match self {
+            Self::RsaPrivate(key) => Ok(rsa::attributes(&key.modulus()?, &key.exponent()?, false)),
+            Self::RsaPublic(key) => Ok(rsa::attributes(&key.modulus()?, &key.exponent()?, true)),
             Self::EcPrivate(key) => nist::attributes(key.curve(), &key.public_point()?),
             Self::EcPublic(key) => nist::attributes(key.curve(), &key.point()?),
             Self::EdwardsPrivate(key) => Ok(curve25519::attributes(
@@ -224,7 +254,7 @@ impl Key {
     pub fn wrappable(&self) -> Result<Secret, Failure> {
         match self {
             Self::Secret(key) => Ok(key.value().clone()),
-            _ => Err(CKR_KEY_NOT_WRAPPABLE.into()),
+            _ => self.to_pkcs8(),
         }
     }
 
@@ -236,7 +266,15 @@ impl Key {
         material: Secret,
     ) -> Result<Made, Failure> {
         if class != CKO_SECRET_KEY {
-            return Err(CKR_WRAPPED_KEY_INVALID.into());
+            let made = Self::from_encoded(material.expose())
+                .map_err(|_| Failure::new(CKR_WRAPPED_KEY_INVALID))?
+                .made()?;
+            let found = made.attributes.number(CKA_KEY_TYPE)?;
+            return if found == Some(key_type) {
+                Ok(made)
+            } else {
+                Err(CKR_TEMPLATE_INCONSISTENT.into())
+            };
         }
         // Mechanisms that cannot tell the length (padding with zeros) leave it to the template.
         let material = match template.number(CKA_VALUE_LEN)? {
@@ -265,12 +303,8 @@ impl Key {
 
     /// Whether this private key belongs to that public one.
     pub fn is_pair_of(&self, public: &Key) -> bool {
-        let both = (self.implied(), public.implied());
-        let (Ok(mine), Ok(theirs)) = both else {
-            return false;
-        };
-        match (self, public) {
-            (Self::EcPrivate(_), Self::EcPublic(_)) => mine == theirs,
+        match (self.public_key_info(), public.public_key_info()) {
+            (Ok(mine), Ok(theirs)) => mine == theirs,
             _ => false,
         }
     }

@@ -106,3 +106,19 @@ impl<S: DigestSigner + Send> Stream for HashedStream<S> {
         if input.is_none() { self.length } else { 0 }
     }
 }
+
+/// The hash of a mask generation function (CK_RSA_PKCS_MGF_TYPE).
+pub fn mask_of(mgf: CK_RSA_PKCS_MGF_TYPE) -> Option<Hash> {
+    Some(match mgf {
+        CKG_MGF1_SHA1 => Hash::Sha1,
+        CKG_MGF1_SHA224 => Hash::Sha224,
+        CKG_MGF1_SHA256 => Hash::Sha256,
+        CKG_MGF1_SHA384 => Hash::Sha384,
+        CKG_MGF1_SHA512 => Hash::Sha512,
+        CKG_MGF1_SHA3_224 => Hash::Sha3_224,
+        CKG_MGF1_SHA3_256 => Hash::Sha3_256,
+        CKG_MGF1_SHA3_384 => Hash::Sha3_384,
+        CKG_MGF1_SHA3_512 => Hash::Sha3_512,
+        _ => return None,
+    })
+}

@@ -11,6 +11,7 @@ use casemate_transport::parameters::Parameters;
 use cryptoki_sys::*;
 
 use super::buffered::{self, MessageSigner};
+use super::digest::hash_of;
 use super::{Environment, Info, Made, Mechanism, Stream, wrong_key};
 use crate::attributes::Attributes;
 use crate::failure::Failure;
@@ -133,22 +134,6 @@ struct Signature {
     input: Form,
 }
 
-fn hash_of(kind: CK_MECHANISM_TYPE) -> Result<Hash, Failure> {
-    Ok(match kind {
-        CKM_SHA224 => Hash::Sha224,
-        CKM_SHA256 => Hash::Sha256,
-        CKM_SHA384 => Hash::Sha384,
-        CKM_SHA512 => Hash::Sha512,
-        CKM_SHA512_224 => Hash::Sha512_224,
-        CKM_SHA512_256 => Hash::Sha512_256,
-        CKM_SHA3_224 => Hash::Sha3_224,
-        CKM_SHA3_256 => Hash::Sha3_256,
-        CKM_SHA3_384 => Hash::Sha3_384,
-        CKM_SHA3_512 => Hash::Sha3_512,
-        _ => return Err(CKR_MECHANISM_PARAM_INVALID.into()),
-    })
-}
-
 /// The hash (for `Form::Digest`) and the context that the parameters say.
 fn decode(form: Form, parameters: &[u8]) -> Result<(Option<Hash>, &[u8]), Failure> {
     let invalid = Failure::new(CKR_MECHANISM_PARAM_INVALID);
@@ -165,7 +150,7 @@ fn decode(form: Form, parameters: &[u8]) -> Result<(Option<Hash>, &[u8]), Failur
                 context,
                 hash,
             },
-        ) => (Some(hash_of(hash)?), hedge, context),
+        ) => (Some(hash_of(hash).ok_or(invalid)?), hedge, context),
         _ => return Err(invalid),
     };
     let known = matches!(hedge, CKH_HEDGE_PREFERRED | CKH_HEDGE_REQUIRED);

@@ -31,6 +31,8 @@ pub mod hmac;
 pub mod keywrap;
 pub mod mldsa;
 pub mod mlkem;
+pub mod rsa;
+pub mod rsa_encrypt;
 pub mod secret;
 pub mod xts;
 
@@ -345,6 +347,8 @@ pub trait Mechanism: Sync {
 
 /// The families' tables.
 const FAMILIES: &[&[&dyn Mechanism]] = &[
+    rsa::TABLE,
+    rsa_encrypt::TABLE,
     curve25519::TABLE,
     mldsa::TABLE,
     mlkem::TABLE,
