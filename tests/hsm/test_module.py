@@ -73,7 +73,10 @@ def test_status_and_partitions_survive_a_restart(module: RunningModule) -> None:
     assert module.stop() == 0
     assert not module.folders.admin_socket.exists()
     assert not module.socket().exists()
+    folder = module.socket().parent.stat().st_ino
     module.start()
+    # A container has the folder mounted: it must be the same one.
+    assert module.socket().parent.stat().st_ino == folder
     with module.admin() as admin:
         after = admin.call("partition.list")
         assert [(p["name"], p["id"], p["policy"], p["state"]) for p in after] == [

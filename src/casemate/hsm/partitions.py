@@ -187,6 +187,8 @@ class Partitions:
                 raise
             del self._entries[entry.id]
             self._remove_socket(name)
+            with contextlib.suppress(OSError):
+                self._folders.partition_socket(name).parent.rmdir()
         # Outside the lock: silicon waits for its workers, and a worker may wait for `control`.
         if entry.handle is not None:
             entry.handle.destroy()
@@ -287,12 +289,9 @@ class Partitions:
         folder.chmod(entry.policy.access.mode)
 
     def _remove_socket(self, name: str) -> None:
-        path = self._folders.partition_socket(name)
+        """Remove the socket; the folder stays, since containers may have it mounted."""
         with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            # A folder that is mounted somewhere cannot be removed; empty it grants nothing.
-            path.parent.rmdir()
+            self._folders.partition_socket(name).unlink(missing_ok=True)
 
 
 #: Record kinds, as `_silicon.Record` numbers them.

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from casemate import _silicon
 from casemate.formats.pkcs11 import ReturnValue, User
-from casemate.hsm.client.errors import ConnectionLostError, NotReachableError, for_result
+from casemate.hsm.client.errors import (
+    ArgumentError,
+    ConnectionLostError,
+    NotReachableError,
+    QuotaError,
+    for_result,
+)
 from casemate.hsm.client.operations import REPEATABLE, Operation, Usage
 
 #: Bytes of one message; more goes in parts.
@@ -22,7 +30,12 @@ MESSAGE_MAX = 16 << 20
 _PART = 1 << 20
 #: Seconds that a request waits for a module that restarts.
 RECONNECT_SECONDS = 10.0
-_OUTPUT = 16384
+#: Bytes of a slot's payload, and what its sections are aligned to (docs/transport.md, section 3):
+#: what fits needs no region of its own.
+_SLOT, _ALIGNED = 17_408, 64
+_OUTPUT = 16_384
+#: What an operation adds to its data at most: IV, tag, padding.
+_GROWTH = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +99,36 @@ class Connection:
             "first": first,
             "second": second,
             "data": data,
-            "capacity": max(_OUTPUT, len(data) + 4096, capacity),
+            "capacity": max(
+                min(_OUTPUT, _room(parameters, first, second)), len(data) + _GROWTH, capacity
+            ),
         }
         client, session = self._client, self._session
-        try:
-            answer = client.call(operation, session=session, **fields)
-            restarted = answer[0] == ReturnValue.DEVICE_REMOVED
-        except _silicon.LostError:
-            answer, restarted = (int(ReturnValue.DEVICE_REMOVED), b"", 0, 0), True
-        if restarted and operation in REPEATABLE and not self._logged_in:
-            client, session = self._reconnect(client)
+        with self._explained(doing):
             try:
                 answer = client.call(operation, session=session, **fields)
-            except _silicon.LostError as error:
-                raise self._lost(doing) from error
-        elif restarted:
-            self._reconnect_later(client)
-            raise self._lost(doing)
+                restarted = answer[0] == ReturnValue.DEVICE_REMOVED
+            except _silicon.LostError:
+                answer, restarted = (int(ReturnValue.DEVICE_REMOVED), b"", 0, 0), True
+            if restarted and operation in REPEATABLE and not self._logged_in:
+                client, session = self._reconnect(client)
+                answer = client.call(operation, session=session, **fields)
+            elif restarted:
+                self._reconnect_later(client)
+                raise self._lost(doing)
         return self._answer(answer, doing)
+
+    @contextmanager
+    def _explained(self, doing: str) -> Iterator[None]:
+        """Turn what the binding raises into a `ClientError`."""
+        try:
+            yield
+        except _silicon.LostError as error:
+            raise self._lost(doing) from error
+        except ValueError as error:
+            raise ArgumentError(f"{doing}: {error}", where=self._where()) from error
+        except OSError as error:
+            raise QuotaError(f"{doing}: {error}", where=self._where()) from error
 
     def _lost(self, doing: str) -> ConnectionLostError:
         return ConnectionLostError(
@@ -152,16 +177,18 @@ class Connection:
             outputs.append(self._answer(client.wait(waiting.pop(0)), doing).output)
 
         try:
-            for request in requests:
-                if len(waiting) >= window:
+            with self._explained(doing):
+                for request in requests:
+                    if len(waiting) >= window:
+                        take()
+                    waiting.append(client.submit(session=session, **request))
+                while waiting:
                     take()
-                waiting.append(client.submit(session=session, **request))
-            while waiting:
-                take()
-        except _silicon.LostError as error:
+        except ConnectionLostError:
             self._reconnect_later(client)
-            raise self._lost(doing) from error
+            raise
         finally:
+            # A slot is free again only when its answer was taken.
             for ticket in waiting:
                 try:
                     client.wait(ticket)
@@ -219,3 +246,8 @@ class Connection:
     def close(self) -> None:
         """End the connection, its session and its session objects."""
         self._client.close()
+
+
+def _room(*sections: bytes) -> int:
+    """Return the bytes that a slot has left for data and output beside these sections."""
+    return max(0, _SLOT - sum(-(-len(section) // _ALIGNED) * _ALIGNED for section in sections))

@@ -29,7 +29,9 @@ _A, _M = Attribute, Mechanism
 #: Bytes of the IV and the tag around an AES-GCM ciphertext that `encrypt` makes by default.
 GCM_IV, GCM_TAG = 12, 16
 #: Requests on their way at once in `sign_many`.
-_WINDOW = 32
+_WINDOW, _WINDOW_LARGE = 32, 4
+#: Messages below this stand in a slot; larger ones need a region of shared memory each.
+_SMALL = 12_000
 
 #: Attributes read with every object: what it is and what it may do.
 DESCRIBING = (
@@ -194,7 +196,7 @@ class Key(Object):
         return self.partition.connection.many(
             [{**common, "data": message} for message in messages],
             doing=f"sign with {self.label}",
-            window=_WINDOW,
+            window=_WINDOW if max(map(len, messages), default=0) < _SMALL else _WINDOW_LARGE,
         )
 
     def verify(
@@ -407,10 +409,13 @@ class Key(Object):
     def public_key_info(self) -> bytes:
         """Return the SubjectPublicKeyInfo (DER) of a public key, or of a private key's pair."""
         info = spki.from_attributes(self.attributes(*_PUBLIC))
-        if info is None and self.object_class == ObjectClass.PRIVATE_KEY and self.id:
-            for other in self.partition.all_keys(
-                {_A.CLASS: ObjectClass.PUBLIC_KEY, _A.ID: self.id}
-            ):
+        if info is None and self.object_class == ObjectClass.PRIVATE_KEY:
+            half: Template = {
+                _A.CLASS: ObjectClass.PUBLIC_KEY,
+                _A.LABEL: self.label,
+                _A.ID: self.id,
+            }
+            for other in self.partition.all_keys(half):
                 info = spki.from_attributes(other.attributes(*_PUBLIC))
         if info is None:
             raise ArgumentError(f"{self.label or self.handle} has no public key")

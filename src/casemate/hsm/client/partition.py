@@ -27,7 +27,7 @@ from casemate.hsm.client.operations import Operation, Usage
 _A = Attribute
 _KEYS = (ObjectClass.PUBLIC_KEY, ObjectClass.PRIVATE_KEY, ObjectClass.SECRET_KEY)
 _FIND_AT_ONCE = 256
-_RANDOM_AT_ONCE = 1 << 20
+_RANDOM_AT_ONCE = 16 << 10
 
 
 class Partition:
