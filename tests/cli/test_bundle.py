@@ -224,7 +224,7 @@ def test_half_a_pair_of_keys_is_a_usage_error(workshop: Workshop) -> None:
         (("--fmc-load", "0x3ffffffc"), "ICCM"),
         (("--fmc-load", "0x40000002"), "multiples of 4"),
         (("--runtime-load", "0x40000004"), "over one another"),
-        (("--runtime-entry", "0x50000000"), "entered outside"),
+        (("--runtime-entry", "0x50000000"), "outside of the ICCM"),
         (("--ecc-index", "1"), "0 to 0"),
         (("--not-before", "tomorrow"), "YYYYMMDD"),
     ],

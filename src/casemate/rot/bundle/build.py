@@ -216,7 +216,7 @@ def _toc(fmc: Executable, runtime: Executable) -> tuple[fb.TocEntry, fb.TocEntry
             )
         if not fb.ICCM_START <= part.entry_point < fb.ICCM_END:
             raise BundleBuildError(
-                f"the {name}'s entry point {part.entry_point:#x} lies outside of it"
+                f"the {name}'s entry point {part.entry_point:#x} lies outside of the ICCM"
             )
         if part.load_addr % 4 or part.entry_point % 4:
             raise BundleBuildError(f"the {name}'s addresses must be multiples of 4")
