@@ -35,6 +35,8 @@ pub struct Operation {
     pub length: u64,
     /// Bytes that the module has been given.
     pub fed: usize,
+    /// Bytes that it has given back.
+    pub given: usize,
     /// The signature of C_VerifySignatureInit.
     pub signature: Option<Vec<u8>>,
 }
@@ -44,6 +46,7 @@ impl Operation {
     pub fn end(&mut self) {
         self.phase = Phase::Idle;
         self.fed = 0;
+        self.given = 0;
         self.signature = None;
     }
 

@@ -22,6 +22,8 @@ use cryptoki_sys::{
 pub const SIGNATURE_MAX: usize = 8192;
 /// What a mechanism may add to its data: padding, a tag, an IV, an RSA block.
 const GROWTH: usize = 1024;
+/// The longest block of a cipher.
+const BLOCK: usize = 16;
 /// Verdict: the output's length depends on the data.
 const DEPENDS_ON_DATA: u64 = 2;
 /// Data up to this goes along when only the length of the output is asked for.
@@ -311,7 +313,9 @@ impl Session {
                 return Err(CKR_BUFFER_TOO_SMALL);
             }
             written += count;
-            self.operation(usage).fed += part.len();
+            let operation = self.operation(usage);
+            operation.fed += part.len();
+            operation.given += count;
         }
         if let Some(output) = output {
             output.tell(written as u64);
@@ -343,9 +347,12 @@ impl Session {
                 self.stream(usage)?;
                 return self.update_length(usage, data, &output);
             }
-            // Several messages cannot be taken back if the last one does not fit.
-            if data.len() > MESSAGE_MAX && output.room() < data.len() + GROWTH {
-                output.tell((data.len() + GROWTH) as u64);
+            // Several messages cannot be taken back if the last one does not fit: what they may give
+            // is their length, and what the module holds of a block.
+            let operation = self.operation(usage);
+            let held = operation.fed.saturating_sub(operation.given).min(BLOCK);
+            if data.len() > MESSAGE_MAX && output.room() < data.len() + held {
+                output.tell((data.len() + held) as u64);
                 return Err(CKR_BUFFER_TOO_SMALL);
             }
             self.stream(usage)?;
