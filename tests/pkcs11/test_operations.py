@@ -50,7 +50,7 @@ def mac(session: Session) -> int:
 
 
 def parts(session: Session, name: str, data: bytes, sizes: list[int]) -> bytes:
-    """The output of C_<name>Update over pieces of these sizes and the rest, and of C_<name>Final."""
+    """The output of C_<name>Update over pieces of these sizes, then the rest, and of Final."""
     output = b""
     for size in [*sizes, len(data)]:
         piece, data = data[:size], data[size:]
