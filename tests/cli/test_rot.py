@@ -248,6 +248,21 @@ def test_a_key_report_that_is_none(tmp_path: Path) -> None:
     assert "cannot be read" in error["what"]
 
 
+def test_dpe(tmp_path: Path) -> None:
+    out = tmp_path / "leaf.der"
+    report = asked("dpe", "--stash", "modu=" + "11" * 48, "--out", out)
+    assert [context["type"] for context in report["contexts"]] == ["RTMR", "CCIV", "modu"]
+    assert report["contexts"][2]["current"] == "11" * 48
+    assert out.read_bytes().hex() == report["certificate"]
+    assert "csr" in asked("dpe", "--csr", "--algorithm", "mldsa")
+    shown = run("dpe")
+    assert "RTMR" in shown.stdout
+    assert "certificate of the leaf" in shown.stderr
+    run("dpe", "--stash", "modu=11", code=2)
+    error = asked("dpe", "--stash", "x!!x=" + "11" * 48, "--out", tmp_path / "n" / "o", code=1)
+    assert "cannot be written" in error["error"]["what"]
+
+
 def test_help_of_every_command() -> None:
     shown = run("--help").stdout
     for name in ("manufacture", "fuses", "burn", "boot", "certs", "pcrs", "log", "quote"):

@@ -28,7 +28,7 @@ from casemate.formats.dpe import (
     Support,
 )
 from casemate.rot.boot import RootOfTrust
-from casemate.rot.dpe.contexts import ContextTable
+from casemate.rot.dpe.contexts import ContextTable, TciNode
 from casemate.rot.dpe.instance import DpeInstance
 from casemate.rot.dpe.keys import DpeKeys, ExportedCdiSlot
 from casemate.rot.dpe.platform import Issuer, Platform
@@ -120,12 +120,23 @@ class RuntimeDpe:
         self._derive(self.pl0_locality, measurement, kind, svn)
         self._root.stash_measurement(measurement, metadata=metadata, svn=svn)
 
-    def certify(self, profile: Profile, label: bytes) -> bytes:
-        """The certificate (DER) of the key that a label (48 bytes) selects for PL0.
+    def measurements(self) -> tuple[TciNode, ...]:
+        """What leads to PL0's default context, the root first."""
+        first = self.instance(Profile.P384_SHA384)
+        place = first.contexts.find(DEFAULT_HANDLE, self.pl0_locality)
+        return tuple(first.measurements_of(place))
+
+    def certify(
+        self,
+        profile: Profile,
+        label: bytes,
+        form: CertificateFormat = CertificateFormat.X509,
+    ) -> bytes:
+        """The certificate or CSR (DER) of the key that a label (48 bytes) selects for PL0.
 
         Raises DpeError.
         """
-        command = CertifyKey(DEFAULT_HANDLE, label, CertificateFormat.X509)
+        command = CertifyKey(DEFAULT_HANDLE, label, form)
         answer = self.instance(profile).run(self.pl0_locality, command)
         if not isinstance(answer, CertifiedKey):
             raise TypeError(f"CertifyKey answered {type(answer).__name__}")
