@@ -177,7 +177,18 @@ class Partition:
     def import_certificate(
         self, certificate: bytes, *, subject: bytes, label: str, id: bytes = b""
     ) -> Object:
-        """Store an X.509 certificate (DER); `subject` is its subject's Name in DER."""
+        """Store an X.509 certificate (DER); `subject` is its subject's Name in DER.
+
+        A certificate that is stored already under this label and id is not stored again.
+        """
+        same: Template = {
+            _A.CLASS: ObjectClass.CERTIFICATE,
+            _A.VALUE: certificate,
+            _A.LABEL: label,
+            _A.ID: id,
+        }
+        for found in self.objects(same):
+            return found
         return self.create(
             {
                 _A.CLASS: ObjectClass.CERTIFICATE,
