@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::thread::JoinHandle;
 
 use crate::control::{ControlQueue, Record, RecordKey, RecordKind};
 use crate::lc::{Secret, random};
@@ -14,7 +13,6 @@ use crate::report::Measurement;
 use crate::sealing::SealingSource;
 use crate::selftest::{self, SelfTest};
 use crate::server::listener::Listener;
-use crate::server::worker;
 
 /// The states of the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +65,7 @@ impl std::error::Error for EngineError {}
 
 struct Served {
     partition: Arc<Partition>,
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    listening: bool,
 }
 
 /// The engine.
@@ -81,6 +78,7 @@ pub struct Engine {
     sealing: Mutex<Option<MaskingKey>>,
     measurements: Arc<RwLock<Vec<Measurement>>>,
     partitions: Mutex<BTreeMap<[u8; 16], Served>>,
+    listener: Mutex<Option<Listener>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -99,6 +97,7 @@ impl Engine {
             sealing: Mutex::new(None),
             measurements: Arc::default(),
             partitions: Mutex::new(BTreeMap::new()),
+            listener: Mutex::new(None),
         })
     }
 
@@ -211,40 +210,33 @@ impl Engine {
         .map_err(EngineError::Open)?;
         let served = Served {
             partition: partition.clone(),
-            stop: Arc::new(AtomicBool::new(false)),
-            threads: Vec::new(),
+            listening: false,
         };
         partitions.insert(id, served);
         Ok(partition)
     }
 
-    /// Serves a bound socket with the partition's listener and workers.
+    /// Serves a bound socket; the partition's workers start with its first connection.
     pub fn serve(&self, id: &[u8; 16], socket: UnixListener) -> Result<(), EngineError> {
         let mut partitions = lock(&self.partitions);
         let served = partitions
             .get_mut(id)
             .ok_or(EngineError::Partition("there is no such partition"))?;
-        if !served.threads.is_empty() {
+        if served.listening {
             return Err(EngineError::Partition(
                 "the partition has its socket already",
             ));
         }
         let system = |error: std::io::Error| EngineError::System(error.to_string());
-        let listener =
-            Listener::new(served.partition.clone(), socket, self.instance).map_err(system)?;
-        let stop = served.stop.clone();
-        let thread = std::thread::Builder::new().name("casemate-listen".into());
-        served
-            .threads
-            .push(thread.spawn(move || listener.run(&stop)).map_err(system)?);
-        for _ in 0..workers(&served.partition.policy()) {
-            let (partition, stop) = (served.partition.clone(), served.stop.clone());
-            let thread = std::thread::Builder::new().name("casemate-work".into());
-            served.threads.push(
-                thread
-                    .spawn(move || worker::run(&partition, &stop))
-                    .map_err(system)?,
-            );
+        let mut listener = lock(&self.listener);
+        if listener.is_none() {
+            *listener = Some(Listener::start(self.instance).map_err(system)?);
+        }
+        if let Some(listener) = listener.as_ref() {
+            listener
+                .add(served.partition.clone(), socket)
+                .map_err(system)?;
+            served.listening = true;
         }
         Ok(())
     }
@@ -253,7 +245,7 @@ impl Engine {
     pub fn close_partition(&self, id: &[u8; 16]) {
         let served = lock(&self.partitions).remove(id);
         if let Some(served) = served {
-            end(served);
+            self.end(&served.partition);
         }
     }
 
@@ -276,27 +268,18 @@ impl Engine {
     pub fn stop(&self) {
         self.control.close();
         let all = std::mem::take(&mut *lock(&self.partitions));
-        all.into_values().for_each(end);
+        all.into_values()
+            .for_each(|served| self.end(&served.partition));
+        // Dropped, its thread ends.
+        *lock(&self.listener) = None;
     }
-}
 
-fn end(mut served: Served) {
-    served.partition.set_state(PartitionState::Closed);
-    served.stop.store(true, Ordering::SeqCst);
-    for _ in &served.threads {
-        served.partition.bell.ring();
+    fn end(&self, partition: &Arc<Partition>) {
+        partition.set_state(PartitionState::Closed);
+        if let Some(listener) = lock(&self.listener).as_ref() {
+            listener.remove(&partition.id);
+        }
+        partition.workers.stop(partition);
+        partition.remove_all();
     }
-    for thread in served.threads.drain(..) {
-        let _ = thread.join();
-    }
-    served.partition.remove_all();
-}
-
-fn workers(policy: &Policy) -> usize {
-    if policy.workers > 0 {
-        return policy.workers.min(64) as usize;
-    }
-    std::thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(4)
 }

@@ -24,6 +24,7 @@ use crate::mechanisms::HeldBytes;
 use crate::object::{Object, SESSION_OBJECT};
 use crate::report::{IdentityKey, Measurement};
 use crate::roles::Roles;
+use crate::server::pool::Pool;
 
 /// What the firmware allows a partition. Limits are quotas, not constants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +45,8 @@ pub struct Policy {
     pub mapped_bytes: u64,
     /// Worker threads; 0: as many as CPUs, at most four.
     pub workers: u32,
-    /// Share of the CPU against other partitions; 100 is the normal one.
+    /// Share of the CPU against other partitions; 100 is the normal one. More than 100 needs
+    /// CAP_SYS_NICE.
     pub weight: u32,
 }
 
@@ -116,6 +118,8 @@ pub struct Partition {
     pub counters: Counters,
     /// Wakes the partition's workers; set by the server.
     pub bell: crate::server::Bell,
+    /// Its threads.
+    pub workers: Pool,
 }
 
 impl std::fmt::Debug for Partition {
@@ -199,6 +203,7 @@ impl Partition {
             control,
             counters: Counters::default(),
             bell: crate::server::Bell::new().map_err(|e| resources(&e))?,
+            workers: Pool::default(),
         };
         partition.load(records)?;
         Ok(Arc::new(partition))
@@ -277,9 +282,11 @@ impl Partition {
             .clone()
     }
 
-    /// Sets what it may do from now on.
-    pub fn set_policy(&self, policy: Policy) {
+    /// Sets what it may do from now on, and with how many workers.
+    pub fn set_policy(self: &Arc<Self>, policy: Policy) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        // Without further threads those that run go on.
+        let _ = self.workers.adapt(self);
         self.status.advance_epoch();
     }
 

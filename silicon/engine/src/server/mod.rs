@@ -1,14 +1,16 @@
 //! Serving a partition: its socket, its connections, its workers.
 //!
-//! One listener thread a partition accepts, shakes hands and watches for ends; worker threads take
-//! requests from all rings of the partition. So the kernel shares the CPU between partitions (their
-//! workers' weights are nice values), preempts long operations, and charges spinning to whom it
-//! belongs.
+//! One listener thread for all partitions accepts, shakes hands and watches for ends; worker threads
+//! of each partition, started with its first connection, take requests from its rings. So the kernel
+//! shares the CPU between partitions (their workers' weights are nice values), preempts long
+//! operations, and charges spinning to whom it belongs; and a partition that nobody uses costs no
+//! thread.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 pub mod listener;
+pub mod pool;
 pub mod worker;
 
 /// What wakes sleeping workers: an epoll set of eventfds, one of the module's own and one for each

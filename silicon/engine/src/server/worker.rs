@@ -1,7 +1,6 @@
 //! A worker: takes requests from the rings of its partition, one at a time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use casemate_transport::protocol;
@@ -16,13 +15,14 @@ const SPIN_LONGEST: Duration = Duration::from_micros(50);
 /// A sleeper looks this often whether it shall end.
 const SLEEP_MILLISECONDS: i32 = 1000;
 
-/// Serves until `stop`.
-pub fn run(partition: &Arc<Partition>, stop: &AtomicBool) {
+/// Serves for as long as the pool wants workers of this generation.
+pub fn run(partition: &Arc<Partition>, generation: u64) {
     let mut scratch = Scratch::default();
     let mut budget = SpinBudget::new(SPIN_LONGEST);
     let awake = partition.status.awake();
+    let wanted = || partition.workers.wants(generation);
     protocol::enter(awake);
-    while !stop.load(Ordering::Relaxed) {
+    while wanted() {
         if round(partition, &mut scratch) {
             continue;
         }
@@ -31,7 +31,7 @@ pub fn run(partition: &Arc<Partition>, stop: &AtomicBool) {
             continue;
         }
         protocol::leave(awake);
-        if !any_requests(partition) && !stop.load(Ordering::SeqCst) {
+        if !any_requests(partition) && wanted() {
             let begin = Instant::now();
             partition.bell.sleep(SLEEP_MILLISECONDS);
             budget.slept(begin.elapsed());
@@ -39,6 +39,8 @@ pub fn run(partition: &Arc<Partition>, stop: &AtomicBool) {
         protocol::enter(awake);
     }
     protocol::leave(awake);
+    // Others may have to end as well, and a request that came meanwhile needs somebody.
+    partition.bell.ring();
 }
 
 fn any_requests(partition: &Partition) -> bool {

@@ -1,0 +1,85 @@
+//! Workers and the key cache as a client meets them: started late, changed at run time, ended.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod common;
+
+use common::{Client, Module, eventually, policy};
+
+#[test]
+fn workers_start_with_the_first_connection_and_follow_the_policy() {
+    let module = Module::start();
+    let (partition, path) = module.partition("web", policy());
+    assert_eq!(partition.workers.count(), 0);
+    let client = Client::open(&path);
+    assert_eq!(partition.workers.count(), 2);
+    let (public, private) = client.generate(true);
+    for workers in [4, 1, 3] {
+        let mut wanted = policy();
+        wanted.workers = workers;
+        wanted.weight = 50;
+        partition.set_policy(wanted);
+        for round in 0..50u8 {
+            let (answer, signature) = client.sign(private, &[round; 32]);
+            assert_eq!(answer.result, 0);
+            assert_eq!(client.verify(public, &[round; 32], &signature), 0);
+        }
+        eventually("the wanted number of workers", || {
+            partition.workers.count() == workers as usize
+        });
+    }
+    let begin = std::time::Instant::now();
+    module.engine.close_partition(&partition.id);
+    assert_eq!(partition.workers.count(), 0);
+    assert!(begin.elapsed().as_millis() < 500);
+}
+
+#[test]
+fn weights_are_nice_values_of_the_workers() {
+    let module = Module::start();
+    let mut low = policy();
+    low.weight = 50;
+    let (_, path) = module.partition("low", low);
+    let _client = Client::open(&path);
+    let nice = |task: &std::path::Path| {
+        let stat = std::fs::read_to_string(task.join("stat")).ok()?;
+        let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+        fields.get(16)?.parse::<i32>().ok()
+    };
+    eventually("two workers with nice 3", || {
+        std::fs::read_dir("/proc/self/task")
+            .unwrap()
+            .filter_map(|task| nice(&task.unwrap().path()))
+            .filter(|value| *value == 3)
+            .count()
+            >= 2
+    });
+}
+
+#[test]
+fn a_thousand_token_keys_sign_after_a_restart_from_their_records() {
+    let module = Module::start();
+    let (partition, path) = module.partition("many", policy());
+    let client = Client::open(&path);
+    let keys: Vec<_> = (0..1200).map(|_| client.generate(true)).collect();
+    let records: Vec<_> = module.store.lock().unwrap().values().cloned().collect();
+    drop(client);
+    let id = partition.id;
+    module.engine.close_partition(&id);
+
+    let engine = &module.engine;
+    let secret = engine.new_partition_secret(id).unwrap();
+    let wrong = engine.load_partition(id, "many", policy(), &secret, &records);
+    assert!(wrong.is_err(), "records under another masking secret");
+
+    let (partition, path) = module.reopened(&id, "many", &records);
+    assert_eq!(partition.cache.parsed(), 0);
+    let client = Client::open(&path);
+    for round in 0..2u8 {
+        for (public, private) in &keys {
+            let (answer, signature) = client.sign(*private, &[round; 32]);
+            assert_eq!(answer.result, 0);
+            assert_eq!(client.verify(*public, &[round; 32], &signature), 0);
+        }
+        assert!(partition.cache.parsed() <= casemate_engine::cache::PARSED_MAX);
+    }
+}
