@@ -16,6 +16,7 @@ from casemate.rot.boot import RootOfTrust, StableKeyKind, State
 from casemate.rot.boot_status import BootStatus
 from casemate.rot.bundle.verify import verify
 from casemate.rot.crypto import ModelCrypto, RotCrypto, SiliconCrypto, Slot
+from casemate.rot.debug_unlock import open_debug_in_manufacturing
 from casemate.rot.device_status import RomVersion, device_status
 from casemate.rot.errors import BootError, KeyVaultError, PcrError
 from casemate.rot.firmware import ResetReason
@@ -298,6 +299,23 @@ def test_opening_debug_wipes_and_only_power_on_goes_on() -> None:
         root.warm_reset()
     root.power_on(dataclasses.replace(DEFAULT_FUSES, debug_locked=False))
     assert state(root) is State.AWAITING_FIRMWARE
+
+
+def test_a_debug_token_opens_a_device_in_manufacture_only() -> None:
+    # The public test device's token, words as the register holds them.
+    words = "552c92d87f732b79e5f313297554e6cb6e015262a163e9ae3a754edd96f087f7"
+    token = b"".join(bytes.fromhex(words[at : at + 8])[::-1] for at in range(0, 64, 8))
+    fuses = dataclasses.replace(DEFAULT_FUSES, lifecycle=Lifecycle.MANUFACTURING)
+    opened = open_debug_in_manufacturing(fuses, token)
+    assert opened == dataclasses.replace(fuses, debug_locked=False)
+    blank = dataclasses.replace(fuses, debug_unlock_token_hash=bytes(64))
+    for device, offered in ((fuses, token[:-1] + b"x"), (fuses, b""), (blank, token)):
+        with pytest.raises(BootError) as caught:
+            open_debug_in_manufacturing(device, offered)
+        assert caught.value.code == 0xA000_0002
+    for lifecycle in (Lifecycle.UNPROVISIONED, Lifecycle.PRODUCTION):
+        with pytest.raises(BootError, match="manufacturing lifecycle only"):
+            open_debug_in_manufacturing(dataclasses.replace(fuses, lifecycle=lifecycle), token)
 
 
 def test_a_warm_reset_with_debug_open_is_refused() -> None:

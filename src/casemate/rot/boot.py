@@ -35,9 +35,10 @@ import enum
 from casemate.formats.pcr_log import PCR_SIZE, EntryId
 from casemate.formats.pcr_log import extend as extended
 from casemate.formats.pcr_quote import PcrQuote
-from casemate.rot import csr_envelope, identity, ladder
+from casemate.rot import ladder
 from casemate.rot.boot_status import BootEvent, BootStatus
 from casemate.rot.crypto import RotCrypto, Slot
+from casemate.rot.device_layers import DeviceLayers
 from casemate.rot.device_status import RomVersion, device_status
 from casemate.rot.errors import BootError, KeyVaultError
 from casemate.rot.firmware import ResetReason, VerifiedFirmware, Verifier
@@ -82,11 +83,8 @@ class _Device:
     """What lives from a cold reset to the next."""
 
     fuses: Fuses
+    layers: DeviceLayers
     pcrs: PcrBank = dataclasses.field(default_factory=PcrBank)
-    certificates: dict[tuple[LayerName, Algorithm], bytes] = dataclasses.field(default_factory=dict)
-    requests: dict[tuple[LayerName, Algorithm], bytes] = dataclasses.field(default_factory=dict)
-    subjects: dict[LayerName, dict[Algorithm, Subject]] = dataclasses.field(default_factory=dict)
-    layers: dict[LayerName, Layer] = dataclasses.field(default_factory=dict)
     stable_roots: tuple[Slot, Slot] | None = None
     ladder: KeyLadder | None = None
     sealing_start: Slot | None = None
@@ -94,7 +92,6 @@ class _Device:
     cold_boot: VerifiedFirmware | None = None
     current: VerifiedFirmware | None = None
     update_pending: bool = False
-    csr_envelope: bytes | None = None
 
 
 class RootOfTrust:
@@ -152,28 +149,28 @@ class RootOfTrust:
     @property
     def csr_envelope(self) -> bytes | None:
         """The IDevID CSR envelope, if requests were asked for."""
-        return self._on().csr_envelope
+        return self._on().layers.csr_envelope
 
     @property
     def certificates(self) -> dict[tuple[LayerName, Algorithm], bytes]:
         """The certificates made so far (DER)."""
-        return dict(self._on().certificates)
+        return dict(self._on().layers.certificates)
 
     @property
     def requests(self) -> dict[tuple[LayerName, Algorithm], bytes]:
         """The requests made so far (DER), if they were asked for."""
-        return dict(self._on().requests)
+        return dict(self._on().layers.requests)
 
     @property
     def subjects(self) -> dict[LayerName, dict[Algorithm, Subject]]:
         """Names, public keys and key identifiers of the layers made so far."""
-        return dict(self._on().subjects)
+        return dict(self._on().layers.subjects)
 
     @property
     def rt_alias(self) -> Layer:
         """The RT alias layer, from which DPE goes on. Raises BootError outside RUNTIME."""
         self._measured()
-        return self._on().layers[LayerName.RT_ALIAS]
+        return self._on().layers.held[LayerName.RT_ALIAS]
 
     @property
     def stable_roots(self) -> tuple[Slot, Slot]:
@@ -204,17 +201,17 @@ class RootOfTrust:
         self._wipe()
         self._journal.clear()
         self._state = State.FAILED
-        device = self._device = _Device(fuses)
+        layers = DeviceLayers(self.crypto, fuses, self._note, make_requests=self._make_requests)
+        device = self._device = _Device(fuses, layers)
         self._note(BootStatus.COLD_RESET_STARTED)
         uds, field_entropy = ladder.deobfuscate(self.crypto, fuses)
         self._note(BootStatus.IDEVID_DECRYPT_UDS_COMPLETE)
         self._note(BootStatus.IDEVID_DECRYPT_FE_COMPLETE)
         self._note(BootStatus.IDEVID_CLEAR_DOE_SECRETS_COMPLETE)
-        initial = self._idevid(device, uds)
-        local = self._ldevid(device, initial, field_entropy)
+        initial = layers.make_idevid(uds)
+        local = layers.make_ldevid(field_entropy)
         device.stable_roots = ladder.stable_roots(self.crypto, initial.cdi, local.cdi)
-        self.crypto.erase(field_entropy, initial.cdi, initial.ecc_key, initial.mldsa_key)
-        del device.layers[LayerName.IDEVID]
+        layers.erase(LayerName.IDEVID)
         self._state = State.AWAITING_FIRMWARE
 
     def load_firmware(self, bundle: bytes) -> None:
@@ -237,19 +234,18 @@ class RootOfTrust:
                 f"the bundle's SVN {firmware.svn} is above {SVN_BITS}: no key ladder is so long",
                 SVN_TOO_LARGE,
             )
-        local = device.layers[LayerName.LDEVID]
+        local = device.layers.held[LayerName.LDEVID]
         device.ladder = ladder.firmware_ladder(self.crypto, local.cdi, device.fuses, firmware.svn)
         device.sealing_start = ladder.sealing_start(
             self.crypto, local.cdi, device.fuses, firmware.owner_pk_hash
         )
         self._note(BootStatus.FW_PROCESSOR_CALCULATE_KEY_LADDER_COMPLETE)
         self._note(BootStatus.FW_PROCESSOR_COMPLETE)
-        self._fmc_alias(device, local)
-        self.crypto.erase(local.cdi, local.ecc_key, local.mldsa_key)
-        del device.layers[LayerName.LDEVID]
+        device.layers.make_fmc_alias(device.pcrs.values[FMC_CURRENT], self._facts(device))
+        device.layers.erase(LayerName.LDEVID)
         self._note(BootStatus.COLD_RESET_COMPLETE)
         self._extend_rt_pcrs(device, firmware)
-        self._rt_alias(device, ResetReason.COLD)
+        device.layers.make_rt_alias(self._facts(device), ResetReason.COLD)
         self._state = State.RUNTIME
 
     def warm_reset(self) -> None:
@@ -277,7 +273,7 @@ class RootOfTrust:
                 ResetReason.WARM,
                 "warm reset: with debug open the key vault is lost; a cold reset is needed",
             )
-        self._rt_alias(device, ResetReason.WARM)
+        device.layers.make_rt_alias(self._facts(device), ResetReason.WARM)
 
     def update_reset(self, bundle: bytes) -> None:
         """Replace the runtime firmware without a cold reset.
@@ -304,7 +300,7 @@ class RootOfTrust:
         self._note(BootStatus.UPDATE_RESET_COMPLETE, reason)
         if device.pcrs.values[RT_CURRENT] != extended(bytes(PCR_SIZE), firmware.rt_digest):
             self._extend_rt_pcrs(device, firmware)
-        self._rt_alias(device, reason)
+        device.layers.make_rt_alias(self._facts(device), reason)
 
     def open_debug(self) -> None:
         """Debug is opened on a running device: every secret is wiped; only power_on goes on.
@@ -347,7 +343,7 @@ class RootOfTrust:
         self._measured()
         device = self._on()
         return make_quote(
-            self.crypto, device.layers[LayerName.FMC_ALIAS], device.pcrs, nonce, algorithm
+            self.crypto, device.layers.held[LayerName.FMC_ALIAS], device.pcrs, nonce, algorithm
         )
 
     def stable_key(self, kind: StableKeyKind, info: bytes) -> Slot:
@@ -386,92 +382,6 @@ class RootOfTrust:
         if sealing is None:
             raise BootError("sealing secret: no SoC manifest is set, so its SVN is not known")
         return sealing.derive(target_svn, context)
-
-    # --- the layers -------------------------------------------------------------------------
-
-    def _idevid(self, device: _Device, uds: Slot) -> Layer:
-        layer = ladder.idevid(self.crypto, uds)
-        self.crypto.erase(uds)
-        self._note(BootStatus.IDEVID_CDI_DERIVATION_COMPLETE)
-        self._note(BootStatus.IDEVID_KEY_PAIR_DERIVATION_COMPLETE)
-        self._add(device, LayerName.IDEVID, layer)
-        self._note(BootStatus.IDEVID_SUBJECT_ID_SN_GENERATION_COMPLETE)
-        self._note(BootStatus.IDEVID_SUBJECT_KEY_ID_GENERATION_COMPLETE)
-        if self._make_requests:
-            self._request(device, LayerName.IDEVID, None)
-            device.csr_envelope = csr_envelope.seal(
-                self.crypto,
-                device.requests[LayerName.IDEVID, Algorithm.ECC],
-                device.requests[LayerName.IDEVID, Algorithm.MLDSA],
-            )
-            self._note(BootStatus.IDEVID_MAKE_CSR_ENVELOPE_COMPLETE)
-            self._note(BootStatus.IDEVID_SEND_CSR_ENVELOPE_COMPLETE)
-        self._note(BootStatus.IDEVID_DERIVATION_COMPLETE)
-        return layer
-
-    def _ldevid(self, device: _Device, initial: Layer, field_entropy: Slot) -> Layer:
-        layer = ladder.ldevid(self.crypto, initial.cdi, field_entropy)
-        self._note(BootStatus.LDEVID_CDI_DERIVATION_COMPLETE)
-        self._note(BootStatus.LDEVID_KEY_PAIR_DERIVATION_COMPLETE)
-        self._add(device, LayerName.LDEVID, layer)
-        self._note(BootStatus.LDEVID_SUBJECT_ID_SN_GENERATION_COMPLETE)
-        self._note(BootStatus.LDEVID_SUBJECT_KEY_ID_GENERATION_COMPLETE)
-        self._request(device, LayerName.LDEVID, None)
-        self._certify(device, LayerName.LDEVID, LayerName.IDEVID, None)
-        self._note(BootStatus.LDEVID_CERT_SIG_GENERATION_COMPLETE)
-        self._note(BootStatus.LDEVID_DERIVATION_COMPLETE)
-        return layer
-
-    def _fmc_alias(self, device: _Device, local: Layer) -> None:
-        pcr0 = device.pcrs.values[FMC_CURRENT]
-        layer = ladder.fmc_alias(self.crypto, local.cdi, pcr0)
-        self._note(BootStatus.FMC_ALIAS_DERIVE_CDI_COMPLETE)
-        self._note(BootStatus.FMC_ALIAS_KEY_PAIR_DERIVATION_COMPLETE)
-        self._add(device, LayerName.FMC_ALIAS, layer)
-        self._note(BootStatus.FMC_ALIAS_SUBJECT_ID_SN_GENERATION_COMPLETE)
-        self._note(BootStatus.FMC_ALIAS_SUBJECT_KEY_ID_GENERATION_COMPLETE)
-        measured = self._facts(device)
-        self._request(device, LayerName.FMC_ALIAS, measured)
-        self._certify(device, LayerName.FMC_ALIAS, LayerName.LDEVID, measured)
-        self._note(BootStatus.FMC_ALIAS_CERT_SIG_GENERATION_COMPLETE)
-        self._note(BootStatus.FMC_ALIAS_DERIVATION_COMPLETE)
-
-    def _rt_alias(self, device: _Device, reason: ResetReason) -> None:
-        measured = self._facts(device)
-        self._note(BootStatus.RT_MEASUREMENT_COMPLETE, reason)
-        if old := device.layers.pop(LayerName.RT_ALIAS, None):
-            self.crypto.erase(old.cdi, old.ecc_key, old.mldsa_key)
-        fmc = device.layers[LayerName.FMC_ALIAS]
-        layer = ladder.rt_alias(self.crypto, fmc.cdi, measured.current.rt_digest)
-        self._note(BootStatus.RT_ALIAS_DERIVE_CDI_COMPLETE, reason)
-        self._note(BootStatus.RT_ALIAS_KEY_PAIR_DERIVATION_COMPLETE, reason)
-        self._add(device, LayerName.RT_ALIAS, layer)
-        self._note(BootStatus.RT_ALIAS_SUBJECT_ID_SN_GENERATION_COMPLETE, reason)
-        self._note(BootStatus.RT_ALIAS_SUBJECT_KEY_ID_GENERATION_COMPLETE, reason)
-        self._request(device, LayerName.RT_ALIAS, measured)
-        self._certify(device, LayerName.RT_ALIAS, LayerName.FMC_ALIAS, measured)
-        self._note(BootStatus.RT_ALIAS_CERT_SIG_GENERATION_COMPLETE, reason)
-        self._note(BootStatus.RT_ALIAS_DERIVATION_COMPLETE, reason)
-
-    def _add(self, device: _Device, name: LayerName, layer: Layer) -> None:
-        device.layers[name] = layer
-        device.subjects[name] = identity.subjects(name, layer, device.fuses)
-
-    def _request(self, device: _Device, name: LayerName, measured: Measured | None) -> None:
-        if not self._make_requests:
-            return
-        for algorithm, subject in device.subjects[name].items():
-            device.requests[name, algorithm] = identity.request(
-                self.crypto, subject, device.fuses, measured
-            )
-
-    def _certify(
-        self, device: _Device, name: LayerName, by: LayerName, measured: Measured | None
-    ) -> None:
-        for algorithm, subject in device.subjects[name].items():
-            device.certificates[name, algorithm] = identity.certificate(
-                self.crypto, subject, device.subjects[by][algorithm], device.fuses, measured
-            )
 
     # --- measurements -----------------------------------------------------------------------
 
@@ -534,8 +444,7 @@ class RootOfTrust:
         self._state = State.OFF
         if device is None:
             return
-        for layer in device.layers.values():
-            self.crypto.erase(layer.cdi, layer.ecc_key, layer.mldsa_key)
+        device.layers.erase(*list(device.layers.held))
         for key_ladder in (device.ladder, device.sealing):
             if key_ladder is not None:
                 key_ladder.erase()
