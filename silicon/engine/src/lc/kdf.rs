@@ -1,6 +1,289 @@
-//! Key derivation.
+//! Key derivation: HKDF, the SP 800-108 counter mode, the TLS 1.2 PRF, PBKDF2, and the derivations
+//! that follow a key agreement (ANSI X9.63, SP 800-56C one-step).
 
-use super::{Error, Secret};
+use super::cmac::CmacKey;
+use super::digest::{Digest, Hash};
+use super::error::check;
+use super::hmac::HmacKey;
+use super::{Error, Input, Secret};
+
+/// HKDF-Extract (RFC 5869, section 2.2): a pseudo-random key as long as the digest.
+pub fn hkdf_extract(hash: Hash, salt: &[u8], secret: &[u8]) -> Result<Secret, Error> {
+    let mut out = Secret::zeroed(hash.bytes());
+    let mut length = 0;
+    // SAFETY: every pointer comes with its length; the output holds the digest.
+    let done = unsafe {
+        aws_lc_sys::HKDF_extract(
+            out.expose_mut().as_mut_ptr(),
+            &mut length,
+            hash.md(),
+            secret.as_ptr(),
+            secret.len(),
+            salt.as_ptr(),
+            salt.len(),
+        )
+    };
+    check(i32::from(done == 1 && length == out.len()), Error::Internal)?;
+    Ok(out)
+}
+
+/// HKDF-Expand (RFC 5869, section 2.3): 1 to 255 times the digest's length.
+pub fn hkdf_expand(hash: Hash, key: &[u8], info: &[u8], length: usize) -> Result<Secret, Error> {
+    if !(1..=255 * hash.bytes()).contains(&length) {
+        return Err(Error::Size);
+    }
+    let mut out = Secret::zeroed(length);
+    // SAFETY: every pointer comes with its length.
+    let done = unsafe {
+        aws_lc_sys::HKDF_expand(
+            out.expose_mut().as_mut_ptr(),
+            length,
+            hash.md(),
+            key.as_ptr(),
+            key.len(),
+            info.as_ptr(),
+            info.len(),
+        )
+    };
+    check(done, Error::Internal)?;
+    Ok(out)
+}
+
+/// HKDF: extract, then expand.
+pub fn hkdf(
+    hash: Hash,
+    salt: &[u8],
+    secret: &[u8],
+    info: &[u8],
+    length: usize,
+) -> Result<Secret, Error> {
+    let key = hkdf_extract(hash, salt, secret)?;
+    hkdf_expand(hash, key.expose(), info, length)
+}
+
+/// The pseudo-random function of an SP 800-108 derivation, with its key.
+#[derive(Debug)]
+pub enum Prf {
+    /// HMAC.
+    Hmac(HmacKey),
+    /// CMAC with AES.
+    Cmac(CmacKey),
+}
+
+impl Prf {
+    /// HMAC with this key.
+    pub fn hmac(hash: Hash, key: &[u8]) -> Result<Self, Error> {
+        HmacKey::new(hash, key).map(Self::Hmac)
+    }
+
+    /// CMAC with this key of 16, 24 or 32 bytes.
+    pub fn cmac(key: &[u8]) -> Result<Self, Error> {
+        CmacKey::new(key).map(Self::Cmac)
+    }
+
+    /// Bytes that one call gives.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Hmac(key) => key.hash().bytes(),
+            Self::Cmac(_) => super::aes::BLOCK,
+        }
+    }
+
+    fn call(&self, input: &[u8]) -> Result<Secret, Error> {
+        match self {
+            Self::Hmac(key) => {
+                let mut value = key.mac(Input::new(input))?;
+                let secret = Secret::copy(&value);
+                value.wipe();
+                Ok(secret)
+            }
+            Self::Cmac(key) => {
+                let mut value = key.mac(Input::new(input))?;
+                let secret = Secret::copy(&value);
+                zeroize::Zeroize::zeroize(&mut value);
+                Ok(secret)
+            }
+        }
+    }
+}
+
+/// A field of the input of each call, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field<'a> {
+    /// The counter, from 1.
+    Counter {
+        /// Bytes, 1 to 4.
+        width: usize,
+        /// Byte order.
+        little_endian: bool,
+    },
+    /// A length in bits, as the caller counts it.
+    Length {
+        /// Bits of derived keys.
+        bits: u64,
+        /// Bytes, 1 to 8.
+        width: usize,
+        /// Byte order.
+        little_endian: bool,
+    },
+    /// Fixed bytes: label, separator, context.
+    Bytes(&'a [u8]),
+}
+
+/// Appends a number in so many bytes, which must hold it.
+fn append(out: &mut Vec<u8>, value: u64, width: usize, little_endian: bool) -> Result<(), Error> {
+    let bytes = value.to_be_bytes();
+    let (zeros, low) = bytes
+        .split_at_checked(8usize.wrapping_sub(width))
+        .ok_or(Error::Parameter)?;
+    if low.is_empty() || zeros.iter().any(|byte| *byte != 0) {
+        return Err(Error::Parameter);
+    }
+    if little_endian {
+        out.extend(low.iter().rev());
+    } else {
+        out.extend(low);
+    }
+    Ok(())
+}
+
+/// SP 800-108 in counter mode, with fields in any order; exactly one is the counter.
+pub fn kbkdf_counter(prf: &Prf, fields: &[Field<'_>], length: usize) -> Result<Secret, Error> {
+    let mut counters = fields.iter().filter_map(|field| match field {
+        Field::Counter { width, .. } => Some(*width),
+        _ => None,
+    });
+    let (Some(width @ 1..=4), None) = (counters.next(), counters.next()) else {
+        return Err(Error::Parameter);
+    };
+    let calls = length.div_ceil(prf.bytes()) as u64;
+    if length == 0 || calls >= 1 << (8 * width) {
+        return Err(Error::Size);
+    }
+    let mut out = Secret::zeroed(length);
+    let mut input = Vec::new();
+    for (counter, piece) in (1u64..).zip(out.expose_mut().chunks_mut(prf.bytes())) {
+        input.clear();
+        for field in fields {
+            match *field {
+                Field::Counter {
+                    width,
+                    little_endian,
+                } => append(&mut input, counter, width, little_endian)?,
+                Field::Length {
+                    bits,
+                    width,
+                    little_endian,
+                } => append(&mut input, bits, width, little_endian)?,
+                Field::Bytes(bytes) => input.extend_from_slice(bytes),
+            }
+        }
+        fill(piece, prf.call(&input)?.expose());
+    }
+    Ok(out)
+}
+
+/// As many bytes as fit.
+fn fill(place: &mut [u8], bytes: &[u8]) {
+    for (place, byte) in place.iter_mut().zip(bytes) {
+        *place = *byte;
+    }
+}
+
+/// The PRF of TLS 1.2 (RFC 5246, section 5): P_hash over label and the seeds in a row.
+pub fn tls12_prf(
+    hash: Hash,
+    secret: &[u8],
+    label: &[u8],
+    seeds: [&[u8]; 2],
+    length: usize,
+) -> Result<Secret, Error> {
+    let [first, second] = seeds;
+    let mut out = Secret::zeroed(length);
+    // SAFETY: every pointer comes with its length.
+    let done = unsafe {
+        aws_lc_sys::CRYPTO_tls1_prf(
+            hash.md(),
+            out.expose_mut().as_mut_ptr(),
+            length,
+            secret.as_ptr(),
+            secret.len(),
+            label.as_ptr().cast(),
+            label.len(),
+            first.as_ptr(),
+            first.len(),
+            second.as_ptr(),
+            second.len(),
+        )
+    };
+    check(done, Error::Internal)?;
+    Ok(out)
+}
+
+/// PBKDF2 (SP 800-132) with HMAC.
+pub fn pbkdf2(
+    hash: Hash,
+    password: &[u8],
+    salt: &[u8],
+    iterations: u32,
+    length: usize,
+) -> Result<Secret, Error> {
+    if iterations == 0 {
+        return Err(Error::Parameter);
+    }
+    let mut out = Secret::zeroed(length);
+    // SAFETY: every pointer comes with its length.
+    let done = unsafe {
+        aws_lc_sys::PKCS5_PBKDF2_HMAC(
+            password.as_ptr().cast(),
+            password.len(),
+            salt.as_ptr(),
+            salt.len(),
+            iterations,
+            hash.md(),
+            length,
+            out.expose_mut().as_mut_ptr(),
+        )
+    };
+    check(done, Error::Internal)?;
+    Ok(out)
+}
+
+/// The derivation of ANSI X9.63 (SEC 1, section 3.6.1): hash of secret, counter (be32) and shared
+/// information.
+pub fn x963(hash: Hash, secret: &[u8], shared: &[u8], length: usize) -> Result<Secret, Error> {
+    concatenated(hash, length, &[secret], &[shared])
+}
+
+/// The one-step derivation with a hash (SP 800-56C, section 4.1, option 1): hash of counter (be32),
+/// secret and fixed information.
+pub fn one_step(hash: Hash, secret: &[u8], fixed: &[u8], length: usize) -> Result<Secret, Error> {
+    concatenated(hash, length, &[], &[secret, fixed])
+}
+
+/// Digests of the pieces with a counter (be32) between them.
+fn concatenated(
+    hash: Hash,
+    length: usize,
+    before: &[&[u8]],
+    after: &[&[u8]],
+) -> Result<Secret, Error> {
+    if length == 0 || length.div_ceil(hash.bytes()) > u32::MAX as usize {
+        return Err(Error::Size);
+    }
+    let mut out = Secret::zeroed(length);
+    for (counter, place) in (1u32..).zip(out.expose_mut().chunks_mut(hash.bytes())) {
+        let mut state = Digest::new(hash)?;
+        let counter = counter.to_be_bytes();
+        for piece in before.iter().chain([&&counter[..]]).chain(after) {
+            state.update(Input::new(piece))?;
+        }
+        let mut value = state.finish()?;
+        fill(place, &value);
+        value.wipe();
+    }
+    Ok(out)
+}
 
 /// SP 800-108 in counter mode with HMAC-SHA-384: i (be32) || label || 00 || context || L in bits
 /// (be32), as the Azure Integrated HSM writes it.
@@ -25,11 +308,8 @@ pub fn kbkdf_sha384(
             info.len(),
         )
     };
-    if done == 1 {
-        Ok(out)
-    } else {
-        Err(Error::Internal)
-    }
+    check(done, Error::Internal)?;
+    Ok(out)
 }
 
 /// PBKDF2 (SP 800-132) with HMAC-SHA-512.
@@ -39,23 +319,202 @@ pub fn pbkdf2_sha512(
     iterations: u32,
     length: usize,
 ) -> Result<Secret, Error> {
-    let mut out = Secret::zeroed(length);
-    // SAFETY: every pointer comes with its length.
-    let done = unsafe {
-        aws_lc_sys::PKCS5_PBKDF2_HMAC(
-            password.as_ptr().cast(),
-            password.len(),
-            salt.as_ptr(),
-            salt.len(),
-            iterations,
-            aws_lc_sys::EVP_sha512(),
-            length,
-            out.expose_mut().as_mut_ptr(),
-        )
+    pbkdf2(Hash::Sha512, password, salt, iterations, length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lc::hex;
+    use proptest::prelude::*;
+
+    const KEY: [u8; 32] = {
+        let mut key = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            key[i] = i as u8;
+            i += 1;
+        }
+        key
     };
-    if done == 1 {
-        Ok(out)
-    } else {
-        Err(Error::Internal)
+
+    #[test]
+    fn rfc_5869_case_1_holds() {
+        let salt: Vec<u8> = (0..13).collect();
+        let info: Vec<u8> = (0xf0..0xfa).collect();
+        let key = hkdf_extract(Hash::Sha256, &salt, &[0x0b; 22]).unwrap();
+        assert_eq!(
+            key.expose(),
+            hex("077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5")
+        );
+        let out = hkdf(Hash::Sha256, &salt, &[0x0b; 22], &info, 42).unwrap();
+        assert_eq!(
+            out.expose(),
+            hex(
+                "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865"
+            )
+        );
+    }
+
+    /// Answers from another implementation (OpenSSL).
+    #[test]
+    fn counter_mode_known_answers_hold() {
+        let fields = |counter: usize, length: usize| {
+            [
+                Field::Counter {
+                    width: counter,
+                    little_endian: false,
+                },
+                Field::Bytes(b"label\0context"),
+                Field::Length {
+                    bits: 320,
+                    width: length,
+                    little_endian: false,
+                },
+            ]
+        };
+        let hmac = Prf::hmac(Hash::Sha256, &KEY).unwrap();
+        let cmac = Prf::cmac(&KEY).unwrap();
+        let [counter, bytes, length] = fields(3, 4);
+        for (prf, fields, expected) in [
+            (
+                &hmac,
+                fields(4, 4),
+                "c5115a8e2c9cf655fabbfecbe725e440a9838838f5b46130c654f368f780edd650d532c0fdeb6a35",
+            ),
+            (
+                &hmac,
+                fields(1, 2),
+                "d7568fe23d2c8f883642744b7a83b9feeb65dba65ca769bea50b72598cf196fc4d236d256dbb36b1",
+            ),
+            (
+                &hmac,
+                [bytes, length, counter],
+                "6a7d15e4d4dd97e9dd87a832c2d85c440f6c89a1eb9d83261a0a55cde424cb122e8289a3089c2dd6",
+            ),
+            (
+                &cmac,
+                fields(2, 4),
+                "37efdce9d64fd411be5b84aea5e6c060556813a0c9f48b366d4ca2517fa0efb110a88659c6164a97",
+            ),
+        ] {
+            let out = kbkdf_counter(prf, &fields, 40).unwrap();
+            assert_eq!(out.expose(), hex(expected));
+        }
+    }
+
+    #[test]
+    fn both_ways_of_the_fixed_format_agree() {
+        let prf = Prf::hmac(Hash::Sha384, &KEY).unwrap();
+        let fields = [
+            Field::Counter {
+                width: 4,
+                little_endian: false,
+            },
+            Field::Bytes(b"label"),
+            Field::Bytes(&[0]),
+            Field::Bytes(b"context"),
+            Field::Length {
+                bits: 800,
+                width: 4,
+                little_endian: false,
+            },
+        ];
+        let one = kbkdf_sha384(&KEY, b"label", b"context", 100).unwrap();
+        let other = kbkdf_counter(&prf, &fields, 100).unwrap();
+        assert_eq!(one.expose(), other.expose());
+    }
+
+    #[test]
+    fn wrong_fields_and_lengths_are_refused() {
+        let prf = Prf::hmac(Hash::Sha256, &KEY).unwrap();
+        let counter = |width| Field::Counter {
+            width,
+            little_endian: true,
+        };
+        let length = |bits, width| Field::Length {
+            bits,
+            width,
+            little_endian: true,
+        };
+        for (fields, error) in [
+            (vec![], Error::Parameter),
+            (vec![Field::Bytes(b"x")], Error::Parameter),
+            (vec![counter(0)], Error::Parameter),
+            (vec![counter(5)], Error::Parameter),
+            (vec![counter(1), counter(1)], Error::Parameter),
+            (vec![counter(4), length(256, 1)], Error::Parameter),
+            (vec![counter(4), length(1, 0)], Error::Parameter),
+            (vec![counter(4), length(1, 9)], Error::Parameter),
+        ] {
+            assert_eq!(kbkdf_counter(&prf, &fields, 32).unwrap_err(), error);
+        }
+        assert!(kbkdf_counter(&prf, &[counter(1)], 255 * 32).is_ok());
+        let longer = kbkdf_counter(&prf, &[counter(1)], 255 * 32 + 1);
+        assert_eq!(longer.unwrap_err(), Error::Size);
+        assert_eq!(
+            kbkdf_counter(&prf, &[counter(4)], 0).unwrap_err(),
+            Error::Size
+        );
+        let longer = hkdf_expand(Hash::Sha256, &KEY, b"", 255 * 32 + 1);
+        assert_eq!(longer.unwrap_err(), Error::Size);
+        assert_eq!(x963(Hash::Sha256, &KEY, b"", 0).unwrap_err(), Error::Size);
+        let none = pbkdf2(Hash::Sha256, b"", b"", 0, 32);
+        assert_eq!(none.unwrap_err(), Error::Parameter);
+        assert_eq!(Prf::cmac(&[0; 20]).unwrap_err(), Error::Size);
+    }
+
+    /// The vector of the TLS working group for P_SHA256, and RFC 7914, section 11.
+    #[test]
+    fn prf_and_pbkdf2_known_answers_hold() {
+        let secret = hex("9bbe436ba940f017b17652849a71db35");
+        let seed = hex("a0ba9f936cda311827a6f796ffd5198c");
+        let (first, second) = seed.split_at(5);
+        let out = tls12_prf(Hash::Sha256, &secret, b"test label", [first, second], 100).unwrap();
+        assert_eq!(
+            out.expose()[..32],
+            hex("e3f229ba727be17b8d122620557cd453c2aab21d07c3d495329b52d4e61edb5a")
+        );
+        let out = pbkdf2(Hash::Sha256, b"passwd", b"salt", 1, 64).unwrap();
+        assert_eq!(
+            out.expose(),
+            hex(
+                "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc49ca9cccf179b645991664b39d77ef317c71b845b1e30bd509112041d3a19783"
+            )
+        );
+    }
+
+    #[test]
+    fn derivations_after_agreement_known_answers_hold() {
+        let out = x963(Hash::Sha256, &KEY, b"shared", 40).unwrap();
+        assert_eq!(
+            out.expose(),
+            hex("35e25f5b250849d60d0403920daf2a27821f9bc80668c26a9d0bed0e2502e31feeb75f4a4dce845f")
+        );
+        let out = one_step(Hash::Sha256, &KEY, b"info", 40).unwrap();
+        assert_eq!(
+            out.expose(),
+            hex("c3d6e2a35ac18f4771d72ff4a7e577ea7b98ae7fa6b6f165bbd17d7c1a24b91f4660044d61757df5")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_shorter_derivation_begins_a_longer_one(
+            short in 1usize..100, more in 0usize..100, info in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            for hash in Hash::ALL {
+                let derive = |length| [
+                    hkdf(hash, b"salt", &KEY, &info, length).unwrap(),
+                    x963(hash, &KEY, &info, length).unwrap(),
+                    one_step(hash, &KEY, &info, length).unwrap(),
+                    tls12_prf(hash, &KEY, b"label", [&info, b""], length).unwrap(),
+                    pbkdf2(hash, &KEY, &info, 2, length).unwrap(),
+                ];
+                for (short, long) in derive(short).iter().zip(derive(short + more)) {
+                    prop_assert!(long.expose().starts_with(short.expose()));
+                }
+            }
+        }
     }
 }
