@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_public_key,
+)
 
 from casemate.cli.main import COMMANDS, LazyGroup, main
 from casemate.formats.pkcs11 import Mechanism
@@ -167,6 +173,19 @@ def test_keys_from_making_to_destroying(shell: Shell, tmp_path: Path) -> None:
     listed = shell.json("key", "list")
     assert isinstance(listed, list)
     assert {key["label"] for key in listed} == {"code"}
+
+
+def test_a_key_from_a_file(shell: Shell, tmp_path: Path) -> None:
+    outside = ec.generate_private_key(ec.SECP384R1())
+    path = tmp_path / "key.pem"
+    path.write_bytes(outside.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    made = shell.json("key", "import", "old", str(path))
+    assert isinstance(made, dict)
+    assert (made["algorithm"], made["always_sensitive"]) == ("ec-p384", False)
+    public = shell.run("key", "export-public", "old").stdout.encode()
+    assert load_pem_public_key(public) == outside.public_key()
+    path.write_bytes(path.read_bytes()[:60])
+    assert "PKCS #8" in shell.run("key", "import", "torn", str(path), code=1).stderr
 
 
 def test_certificates(shell: Shell, tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -16,7 +17,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from casemate.formats.pkcs11 import Attribute, KeyType, Mechanism, ObjectClass, ReturnValue
 from casemate.formats.pkcs11_wire import GcmMessage, Hkdf, Oaep, Pss
-from casemate.hsm.client import Algorithm, ClientError, Key, KeyPair, Partition, connect_async
+from casemate.hsm.client import (
+    Algorithm,
+    ClientError,
+    Key,
+    KeyPair,
+    Partition,
+    Purpose,
+    connect_async,
+)
 from casemate.hsm.client.certificates import request, self_signed
 from casemate.hsm.client.errors import (
     AmbiguousError,
@@ -250,7 +259,9 @@ def test_gcm_is_opened_by_another_implementation(web: Partition) -> None:
 
 
 def test_a_wrapped_key_comes_back(web: Partition) -> None:
-    wrapper = secret(web, Algorithm.AES_256)
+    wrapper = web.generate_secret(
+        offered(web, Algorithm.AES_256), label="wraps", purpose=Purpose.WRAPPING
+    )
     key = web.generate_secret(offered(web, Algorithm.AES_128), label="travels", extractable=True)
     sealed = key.encrypt(b"before")
     wrapped = wrapper.wrap(key)
@@ -272,7 +283,10 @@ def test_a_wrapped_key_comes_back(web: Partition) -> None:
 
 
 def test_a_key_that_may_not_leave_does_not_leave(web: Partition) -> None:
-    wrapper, key = secret(web, Algorithm.AES_256), secret(web, Algorithm.AES_128)
+    wrapper = web.generate_secret(
+        offered(web, Algorithm.AES_256), label="wraps", purpose=Purpose.WRAPPING
+    )
+    key = secret(web, Algorithm.AES_128)
     with pytest.raises(NotAllowedError) as raised:
         wrapper.wrap(key)
     assert raised.value.result in (
@@ -494,6 +508,61 @@ def test_a_partition_with_pins_asks_for_them(short_folder: object) -> None:
                 web.login("1234", user=User.USER)
     finally:
         running.kill()
+
+
+# --- keys from outside -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["pkcs8 pem", "pkcs8 der", "traditional pem"])
+def test_a_key_from_outside_works_and_is_marked_so(web: Partition, form: str) -> None:
+    outside = ec.generate_private_key(ec.SECP256R1())
+    encoded = outside.private_bytes(
+        serialization.Encoding.DER if "der" in form else serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL
+        if "traditional" in form
+        else serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    made = web.import_key(encoded, label="from outside", id=b"\x42")
+    signature = made.private.sign(b"message")
+    half = len(signature) // 2
+    der = utils.encode_dss_signature(
+        int.from_bytes(signature[:half]), int.from_bytes(signature[half:])
+    )
+    outside.public_key().verify(der, b"message", ec.ECDSA(hashes.SHA256()))
+    made.public.verify(signature, b"message")
+    told = made.private.attributes()
+    assert told[_A.SENSITIVE] is True
+    assert told[_A.LOCAL] is False
+    assert told[_A.ALWAYS_SENSITIVE] is False
+    assert _A.VALUE not in told
+
+
+@pytest.mark.parametrize(
+    "kind", [ed25519.Ed25519PrivateKey, lambda: rsa.generate_private_key(65537, 2048)]
+)
+def test_other_kinds_of_keys_from_outside(web: Partition, kind: Callable[[], Any]) -> None:
+    outside = kind()
+    encoded = outside.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    made = web.import_key(encoded, label="from outside")
+    assert loaded(made) == outside.public_key()
+    made.public.verify(made.private.sign(b"x"), b"x")
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        b"",
+        b"nothing",
+        b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        b"0" * 9999,
+    ],
+)
+def test_what_is_no_key_is_refused(web: Partition, encoded: bytes) -> None:
+    with pytest.raises(ArgumentError, match="PKCS #8"):
+        web.import_key(encoded, label="bad")
 
 
 # --- certificates ------------------------------------------------------------------------------

@@ -18,16 +18,18 @@ from casemate.cli._partition import (
     KEY,
     Where,
     find_key,
+    input_argument,
     output_option,
     partition_options,
+    read_input,
     write_output,
 )
 from casemate.formats.pkcs11 import Attribute, ObjectClass
-from casemate.hsm.client.algorithms import Algorithm
+from casemate.hsm.client.algorithms import Algorithm, Purpose
 
 if TYPE_CHECKING:
     from casemate.formats.pkcs11_wire import Value
-    from casemate.hsm.client import Object
+    from casemate.hsm.client import Object, Partition
 
 _A = Attribute
 _USES = (
@@ -52,6 +54,14 @@ def key() -> None:
 )
 @click.option("--id", "id_", help="CKA_ID in hexadecimal [the first free number].")
 @click.option("--extractable", is_flag=True, help="Allow that it leaves, wrapped under a key.")
+@click.option(
+    "--for",
+    "purpose",
+    type=click.Choice([purpose.value for purpose in Purpose]),
+    default="data",
+    show_default=True,
+    help="What it works on: data, or other keys (AES and RSA).",
+)
 @partition_options
 @json_option
 @reports_errors
@@ -59,6 +69,7 @@ def generate(
     *,
     label: str,
     algorithm: str,
+    purpose: str,
     id_: str | None,
     extractable: bool,
     where: Where,
@@ -67,20 +78,25 @@ def generate(
     """Make a stored key or key pair; it is on disk when this returns."""
     chosen = Algorithm(algorithm)
     with where.connected() as partition:
-        taken = {found.label for found in partition.all_keys()}
-        if label in taken:
-            raise click.UsageError(
-                f"partition {partition.name} has a key with the label {label!r} already"
-            )
-        identity = _hex(id_) if id_ is not None else _free_id(list(partition.all_keys()))
+        identity = _new_identity(partition, label, id_)
         if chosen.recipe.is_pair:
             pair = partition.generate(
-                chosen, label=label, id=identity, stored=True, extractable=extractable
+                chosen,
+                label=label,
+                id=identity,
+                stored=True,
+                extractable=extractable,
+                purpose=Purpose(purpose),
             )
             made = pair.private
         else:
             made = partition.generate_secret(
-                chosen, label=label, id=identity, stored=True, extractable=extractable
+                chosen,
+                label=label,
+                id=identity,
+                stored=True,
+                extractable=extractable,
+                purpose=Purpose(purpose),
             )
         _print(made, as_json=as_json)
 
@@ -92,12 +108,44 @@ def _hex(text: str) -> bytes:
         raise click.BadParameter(f"{text!r} is not hexadecimal") from error
 
 
-def _free_id(objects: list[Any]) -> bytes:
-    taken = {found.id for found in objects}
+def _new_identity(partition: Partition, label: str, id_: str | None) -> bytes:
+    """Return a new key's id; raises `UsageError` where the label is taken already."""
+    keys = list(partition.all_keys())
+    if any(found.label == label for found in keys):
+        raise click.UsageError(
+            f"partition {partition.name} has a key with the label {label!r} already"
+        )
+    if id_ is not None:
+        return _hex(id_)
+    taken = {found.id for found in keys}
     number = 1
     while (identity := number.to_bytes((number.bit_length() + 7) // 8)) in taken:
         number += 1
     return identity
+
+
+@key.command("import")
+@click.argument("label")
+@input_argument
+@click.option("--id", "id_", help="CKA_ID in hexadecimal [the first free number].")
+@click.option("--extractable", is_flag=True, help="Allow that it leaves, wrapped under a key.")
+@partition_options
+@json_option
+@reports_errors
+def import_(
+    *, label: str, file: str, id_: str | None, extractable: bool, where: Where, as_json: bool
+) -> None:
+    """Take in the private key in FILE (PEM, or PKCS #8 in DER); the partition parses it.
+
+    The file has been outside: delete it, its backups and its history, or make a new key instead.
+    """
+    encoded = read_input(file)
+    with where.connected() as partition:
+        identity = _new_identity(partition, label, id_)
+        made = partition.import_key(
+            encoded, label=label, id=identity, stored=True, extractable=extractable
+        )
+        _print(made.private, as_json=as_json)
 
 
 @key.command("list")

@@ -462,3 +462,13 @@ CURVES: dict[str, bytes] = {
     "Ed25519": bytes.fromhex("06032b6570"),
     "X25519": bytes.fromhex("06032b656e"),
 }
+#: The same curves by name (PKCS#11 3.0): a PrintableString, which OpenSSL and others write.
+_NAMED_CURVES: dict[bytes, bytes] = {
+    b"\x13\x0cedwards25519": CURVES["Ed25519"],
+    b"\x13\x0acurve25519": CURVES["X25519"],
+}
+
+
+def curve_identifier(parameters: bytes) -> bytes:
+    """Return CKA_EC_PARAMS as a DER object identifier where it names a curve in another form."""
+    return _NAMED_CURVES.get(parameters, parameters)

@@ -8,7 +8,7 @@ Sources: RFC 5480 (EC), RFC 8017 (RSA), RFC 8410 (Ed25519, X25519), RFC 9881 (ML
 from __future__ import annotations
 
 from casemate.formats import der
-from casemate.formats.pkcs11 import Attribute, KeyType
+from casemate.formats.pkcs11 import Attribute, KeyType, curve_identifier
 from casemate.formats.pkcs11_wire import Template
 
 _A = Attribute
@@ -37,7 +37,7 @@ def _elliptic(attributes: Template, *, named_curve: bool) -> bytes | None:
     curve, point = attributes.get(_A.EC_PARAMS), attributes.get(_A.EC_POINT)
     if not isinstance(curve, bytes) or not isinstance(point, bytes):
         return None
-    raw = _octet_string(point)
+    raw, curve = _octet_string(point), curve_identifier(curve)
     if named_curve:
         algorithm = der.sequence(der.object_identifier(_EC_PUBLIC_KEY), curve)
     else:

@@ -6,7 +6,7 @@ be generated; mechanisms and their parameters stand in `casemate.formats.pkcs11`
 `casemate.formats.pkcs11_wire`; every error is a `ClientError`.
 """
 
-from casemate.hsm.client.algorithms import Algorithm
+from casemate.hsm.client.algorithms import Algorithm, Purpose
 from casemate.hsm.client.asynchronous import AsyncPartition, connect_async
 from casemate.hsm.client.errors import ClientError
 from casemate.hsm.client.keys import Key, KeyPair, Object
@@ -20,6 +20,7 @@ __all__ = [
     "KeyPair",
     "Object",
     "Partition",
+    "Purpose",
     "connect",
     "connect_async",
 ]

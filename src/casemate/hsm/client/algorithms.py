@@ -13,8 +13,21 @@ from casemate.formats.pkcs11 import (
     MlDsa,
     MlKem,
     ObjectClass,
+    curve_identifier,
 )
 from casemate.formats.pkcs11_wire import Parameters, Pss, SignContext, Template, Value
+from casemate.hsm.client.errors import ArgumentError
+
+
+class Purpose(Enum):
+    """What a new key is for: data, or other keys.
+
+    They are apart because a key that wraps other keys and also decrypts would tell their values:
+    the partition refuses to wrap a sensitive key under such a key.
+    """
+
+    DATA = "data"
+    WRAPPING = "wrapping"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +45,20 @@ class Recipe:
         """Whether it makes a public and a private key."""
         return bool(self.public_uses) or self.key_type in _PAIRS
 
-    def public_template(self) -> Template:
+    def public_template(self, purpose: Purpose) -> Template:
         """Return the public key's (or the secret key's) size and uses."""
         size = dict([self.size]) if self.size else {}
-        return {**size, **dict.fromkeys(self.public_uses, True)}
+        uses = self.public_uses
+        if purpose is Purpose.WRAPPING:
+            uses = (_A.WRAP,) if self.is_pair else ()
+        return {**size, **dict.fromkeys(uses, True)}
 
-    def private_template(self) -> Template:
+    def private_template(self, purpose: Purpose) -> Template:
         """Return the private key's uses."""
+        if purpose is Purpose.WRAPPING:
+            if self.key_type not in (KeyType.AES, KeyType.RSA):
+                raise ArgumentError(f"a {self.key_type.name} key does not wrap keys")
+            return dict.fromkeys((_A.UNWRAP,) if self.is_pair else (_A.WRAP, _A.UNWRAP), True)
         return dict.fromkeys(self.private_uses, True)
 
 
@@ -62,13 +82,13 @@ def _rsa(bits: int) -> Recipe:
         KeyType.RSA,
         _M.RSA_PKCS_KEY_PAIR_GEN,
         (_A.MODULUS_BITS, bits),
-        (_A.SIGN, _A.DECRYPT, _A.UNWRAP),
-        (_A.VERIFY, _A.ENCRYPT, _A.WRAP),
+        (_A.SIGN, _A.DECRYPT),
+        (_A.VERIFY, _A.ENCRYPT),
     )
 
 
 def _aes(size: int) -> Recipe:
-    uses = (_A.ENCRYPT, _A.DECRYPT, _A.WRAP, _A.UNWRAP, _A.SIGN, _A.VERIFY)
+    uses = (_A.ENCRYPT, _A.DECRYPT, _A.SIGN, _A.VERIFY)
     return Recipe(KeyType.AES, _M.AES_KEY_GEN, (_A.VALUE_LEN, size), uses)
 
 
@@ -169,7 +189,10 @@ def algorithm_of(attributes: Template) -> str:
         if recipe.key_type != kind or recipe.size is None:
             continue
         attribute, value = recipe.size
-        if attributes.get(attribute) == value:
+        held = attributes.get(attribute)
+        if attribute is _A.EC_PARAMS and isinstance(held, bytes):
+            held = curve_identifier(held)
+        if held == value:
             return algorithm.value
     modulus = attributes.get(_A.MODULUS)
     if isinstance(modulus, bytes):

@@ -45,6 +45,7 @@ class Operation(IntEnum):
     SEED_RANDOM = 51
     ATTEST_KEY = 60
     PARTITION_CHAIN = 61
+    IMPORT_KEY = 65
 
 
 class Usage(IntEnum):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from casemate.formats.pkcs11 import Attribute, Mechanism, ObjectClass, User
+from casemate.formats.pkcs11 import Attribute, Mechanism, ObjectClass, ReturnValue, User
 from casemate.formats.pkcs11_wire import (
     PartitionInfo,
     Template,
@@ -18,7 +18,7 @@ from casemate.formats.pkcs11_wire import (
     encode_template,
 )
 from casemate.hsm.client import discovery
-from casemate.hsm.client.algorithms import Algorithm
+from casemate.hsm.client.algorithms import Algorithm, Purpose
 from casemate.hsm.client.connection import MESSAGE_MAX, Connection
 from casemate.hsm.client.errors import AmbiguousError, ArgumentError, NotFoundError
 from casemate.hsm.client.keys import DESCRIBING, Key, KeyPair, Object
@@ -98,6 +98,7 @@ class Partition:
         id: bytes = b"",
         stored: bool = False,
         extractable: bool = False,
+        purpose: Purpose = Purpose.DATA,
         template: Template | None = None,
         public_template: Template | None = None,
     ) -> KeyPair:
@@ -112,7 +113,7 @@ class Partition:
         public = {
             _A.CLASS: ObjectClass.PUBLIC_KEY,
             **common,
-            **recipe.public_template(),
+            **recipe.public_template(purpose),
             **(public_template or {}),
         }
         private = {
@@ -121,7 +122,7 @@ class Partition:
             _A.PRIVATE: self._private(),
             _A.SENSITIVE: True,
             _A.EXTRACTABLE: extractable,
-            **recipe.private_template(),
+            **recipe.private_template(purpose),
             **(template or {}),
         }
         answer = self.connection.call(
@@ -141,6 +142,7 @@ class Partition:
         id: bytes = b"",
         stored: bool = False,
         extractable: bool = False,
+        purpose: Purpose = Purpose.DATA,
         template: Template | None = None,
     ) -> Key:
         """Generate a secret key: AES, or a generic secret for HMAC and derivation."""
@@ -155,8 +157,8 @@ class Partition:
             _A.PRIVATE: self._private(),
             _A.SENSITIVE: True,
             _A.EXTRACTABLE: extractable,
-            **recipe.public_template(),
-            **recipe.private_template(),
+            **recipe.public_template(purpose),
+            **recipe.private_template(purpose),
             **(template or {}),
         }
         answer = self.connection.call(
@@ -166,6 +168,49 @@ class Partition:
             data=encode_template(attributes),
         )
         return self.key_at(answer.value0)
+
+    def import_key(
+        self,
+        encoded: bytes,
+        *,
+        label: str,
+        id: bytes = b"",
+        stored: bool = False,
+        extractable: bool = False,
+        template: Template | None = None,
+    ) -> KeyPair:
+        """Take in a private key: PKCS #8 in DER, or PEM; silicon parses it, this process does not.
+
+        The bytes have been outside, so the key is never `CKA_ALWAYS_SENSITIVE`; wipe and delete
+        where they came from. For keys that shall never have been outside: `generate`.
+        """
+        attributes: dict[Attribute, Value] = {
+            _A.CLASS: ObjectClass.PRIVATE_KEY,
+            _A.LABEL: label,
+            _A.ID: id,
+            _A.TOKEN: stored,
+            _A.PRIVATE: self._private(),
+            _A.SENSITIVE: True,
+            _A.EXTRACTABLE: extractable,
+            **(template or {}),
+        }
+        try:
+            answer = self.connection.call(
+                Operation.IMPORT_KEY,
+                doing=f"import key {label!r}",
+                first=encode_template(attributes),
+                data=encoded,
+            )
+        except ArgumentError as error:
+            if error.result is not ReturnValue.ATTRIBUTE_VALUE_INVALID:
+                raise
+            raise ArgumentError(
+                "not a private key that the partition can take",
+                where=error.where,
+                advice="it must be unencrypted: PKCS #8 in DER or PEM, or OpenSSL's EC or RSA PEM",
+                result=error.result,
+            ) from error
+        return KeyPair(self.key_at(answer.value1), self.key_at(answer.value0))
 
     def create(self, template: Template) -> Object:
         """Create an object that holds no secret: a certificate, a public key, data."""
