@@ -539,7 +539,7 @@ def test_a_key_from_outside_works_and_is_marked_so(web: Partition, form: str) ->
 
 
 @pytest.mark.parametrize(
-    "kind", [ed25519.Ed25519PrivateKey, lambda: rsa.generate_private_key(65537, 2048)]
+    "kind", [ed25519.Ed25519PrivateKey.generate, lambda: rsa.generate_private_key(65537, 2048)]
 )
 def test_other_kinds_of_keys_from_outside(web: Partition, kind: Callable[[], Any]) -> None:
     outside = kind()

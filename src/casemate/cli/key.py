@@ -79,14 +79,14 @@ def generate(
     chosen = Algorithm(algorithm)
     with where.connected() as partition:
         identity = _new_identity(partition, label, id_)
+        options: dict[str, Any] = {"extractable": extractable, "purpose": Purpose(purpose)}
         if chosen.recipe.is_pair:
             pair = partition.generate(
                 chosen,
                 label=label,
                 id=identity,
                 stored=True,
-                extractable=extractable,
-                purpose=Purpose(purpose),
+                **options,
             )
             made = pair.private
         else:
@@ -95,8 +95,7 @@ def generate(
                 label=label,
                 id=identity,
                 stored=True,
-                extractable=extractable,
-                purpose=Purpose(purpose),
+                **options,
             )
         _print(made, as_json=as_json)
 
