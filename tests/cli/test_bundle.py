@@ -16,6 +16,7 @@ from casemate.cli.main import main
 from casemate.formats import firmware_bundle as fb
 from casemate.rot import lms
 from casemate.rot.lms_key import LmsKey
+from tests.formats.test_elf_image import elf
 from tests.rot.bundle.parts import small_tree
 
 
@@ -241,6 +242,21 @@ def test_a_bundle_that_no_device_would_boot_is_not_built(
         code=1,
     )
     assert expected in said.stderr
+
+
+def test_an_elf_file_brings_its_addresses(workshop: Workshop) -> None:
+    (workshop / "fmc.elf").write_bytes(elf((0x40000000, b"elf!" * 50), entry=0x40000004))
+    arguments = (
+        *("bundle", "build", "--fmc", workshop / "fmc.elf", "--runtime", workshop / "rt.bin"),
+        *("--vendor-ecc", workshop / "vendor-ecc.pem"),
+        *("--vendor-pqc", workshop / "vendor-mldsa.pem", "--svn", 1, "--out", workshop / "b"),
+    )
+    built = run_json(*arguments, "--runtime-load", "0x40005000")
+    assert (built["fmc"]["load_addr"], built["fmc"]["entry_point"]) == ("0x40000000", "0x40000004")
+    assert built["fmc"]["digest"] == hashlib.sha384(b"elf!" * 50).hexdigest()
+    assert "only an ELF file has its own" in run(*arguments, code=2).stderr
+    (workshop / "fmc.elf").write_bytes(b"\x7fELF")
+    assert "expected 52 bytes" in run(*arguments, "--runtime-load", 0x40005000, code=1).stderr
 
 
 def test_inspect_shows_what_nothing_covers(workshop: Workshop) -> None:

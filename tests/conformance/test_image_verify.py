@@ -4,12 +4,14 @@ Looks for `native-verify/image-verify` under CASEMATE_SUITES: a program that lin
 `image/verify` with an environment in software. It reads records from standard input (length, then
 284 bytes of fuses and reset, then a bundle; little-endian) and answers a 32-bit code for each, zero
 for a bundle that boots. `generated/*.bin` beside it are bundles of the public generator, each with
-its vendor and owner hash in `*.hashes`. How it was run is written in docs/conformance.md.
+its vendor and owner hash in `*.hashes`; `*.soc` and `*.owner` are its SoC manifests of both kinds.
+How it was run is written in docs/conformance.md.
 """
 
 from __future__ import annotations
 
 import collections
+import hashlib
 import os
 import struct
 import subprocess
@@ -17,9 +19,12 @@ from pathlib import Path
 
 import pytest
 
+from casemate.formats import firmware_bundle as fb
+from casemate.formats import soc_manifest as sm
 from casemate.rot.bundle.verdict import judge
 from casemate.rot.firmware import ResetReason
 from casemate.rot.fuses import Fuses, Lifecycle, PqcKeyType
+from casemate.rot.soc_manifest.verify import Authorizations, set_manifest, set_owner_manifest
 from tests.rot.bundle.mutations import Draw, draw
 
 pytestmark = pytest.mark.conformance
@@ -107,3 +112,50 @@ def test_bundles_of_the_public_generator_boot() -> None:
         )
         verdict = judge(bundle, fuses)
         assert verdict.boots, f"{path.name}: {verdict.refusal}"
+
+
+def test_soc_manifests_of_the_public_generator_are_set() -> None:
+    """Signed by the generator's first vendor keys and its owner: those of bundle 0."""
+    folder = _suite() / "generated"
+    found = sorted([*folder.glob("*.soc"), *folder.glob("*.owner")])
+    if not found:
+        pytest.skip(f"{folder} holds no SoC manifests: they were not generated")
+    for path in found:
+        kind = path.name.split("-")[0]
+        bundle = (folder / f"{kind}0.bin").read_bytes()
+        fuses = Fuses(pqc_key_type=PqcKeyType(bundle[8]), lifecycle=Lifecycle.PRODUCTION)
+        firmware = fb.Manifest.decode(bundle)
+        content = path.read_bytes()
+        read: sm.SocManifest | sm.OwnerManifest
+        if path.suffix == ".soc":
+            state = set_manifest(Authorizations(), content, firmware, fuses)
+            read, images = sm.SocManifest.decode(content), state.images
+            assert sm.encode_list(read.entries) == read.image_list
+        else:
+            state = set_owner_manifest(Authorizations(), content, firmware, fuses)
+            read, images = sm.OwnerManifest.decode(content), state.owner_images
+            assert sm.encode_list(read.entries, slots=32) == read.image_list
+        assert read.encode_preamble() + read.image_list == content
+        assert len(images) == read.svn
+        assert [image.fw_id for image in images] == [10 + 3 * at for at in range(len(images))]
+
+
+def test_what_the_public_generator_lays_out_we_lay_out_to_the_byte() -> None:
+    """Its bundles, decoded and encoded again; its key list, made again from the hashes."""
+    folder = _suite() / "generated"
+    for path in sorted(folder.glob("*.bin")):
+        theirs = path.read_bytes()
+        manifest = fb.Manifest.decode(theirs)
+        contents = [entry.span.of(theirs) for entry in (manifest.fmc, manifest.runtime)]
+        assert fb.Bundle(manifest, *contents).encode() == theirs
+        info = manifest.vendor_key_info
+        rebuilt = fb.VendorKeyInfo(
+            fb.KeyDescriptor.of_hashes(info.ecc.hashes[: info.ecc.hash_count], slots=4),
+            fb.KeyDescriptor.of_hashes(
+                info.pqc.hashes[: info.pqc.hash_count], slots=32, kind=manifest.pqc_key_type
+            ),
+        )
+        assert rebuilt.encode() == fb.LAYOUT["vendor_key_info"].of(theirs)
+        index = manifest.vendor_ecc_index
+        key = fb.LAYOUT["vendor_ecc_key"].of(theirs)
+        assert hashlib.sha384(key).digest() == info.ecc.hashes[index]

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from casemate.cli._module import print_json
+from casemate.formats.elf_image import ElfError
 from casemate.formats.firmware_bundle import MAX_BUNDLE_SIZE, BundleFormatError
 from casemate.formats.soc_manifest import ManifestFormatError
 from casemate.rot.bundle.signers import Signer, load_signer
@@ -222,7 +223,7 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except (RotError, BundleFormatError, ManifestFormatError) as error:
+        except (RotError, BundleFormatError, ManifestFormatError, ElfError) as error:
             if kwargs.get("as_json"):
                 print_json({"error": {"what": str(error)}})
             else:

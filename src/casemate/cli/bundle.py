@@ -27,6 +27,7 @@ from casemate.cli._signing import (
     signer_option,
     write_file,
 )
+from casemate.formats import elf_image
 from casemate.formats import firmware_bundle as fb
 from casemate.rot.bundle import build as building
 from casemate.rot.bundle.inspect import Inspection, date_text
@@ -36,6 +37,9 @@ from casemate.rot.bundle.verdict import Verdict, judge
 from casemate.rot.bundle.verify import verify as verify_bundle
 from casemate.rot.firmware import ResetReason
 from casemate.rot.fuses import PqcKeyType
+
+#: ELF files carry symbols: they may be far larger than what they load.
+_LARGEST_ELF = 64 * 1024 * 1024
 
 
 @click.group()
@@ -48,14 +52,14 @@ def bundle() -> None:
 
 
 @bundle.command()
-@click.option("--fmc", type=FILE, required=True, help="The FMC, a raw binary.")
-@click.option("--fmc-load", type=ADDRESS, required=True, help="Its load address.")
-@click.option("--fmc-entry", type=ADDRESS, help="Its entry point [--fmc-load].")
+@click.option("--fmc", type=FILE, required=True, help="The FMC: an ELF file or a raw binary.")
+@click.option("--fmc-load", type=ADDRESS, help="Its load address; of a raw binary only.")
+@click.option("--fmc-entry", type=ADDRESS, help="Its entry point [of the ELF; --fmc-load].")
 @click.option("--fmc-version", type=ADDRESS, default=0, help="Its release number [0].")
 @click.option("--fmc-revision", type=REVISION, help="Its commit, 40 hex digits [zeros].")
-@click.option("--runtime", type=FILE, required=True, help="The runtime, a raw binary.")
-@click.option("--runtime-load", type=ADDRESS, required=True, help="Its load address.")
-@click.option("--runtime-entry", type=ADDRESS, help="Its entry point [--runtime-load].")
+@click.option("--runtime", type=FILE, required=True, help="The runtime: ELF or raw binary.")
+@click.option("--runtime-load", type=ADDRESS, help="Its load address; of a raw binary only.")
+@click.option("--runtime-entry", type=ADDRESS, help="Its entry point [of the ELF; --runtime-load].")
 @click.option("--runtime-version", type=ADDRESS, default=0, help="Its release number [0].")
 @click.option("--runtime-revision", type=REVISION, help="Its commit, 40 hex digits [zeros].")
 @click.option(
@@ -129,10 +133,18 @@ def build(
 
 
 def _executable(name: str, parts: dict[str, Any]) -> building.Executable:
-    load = parts[f"{name}_load"]
-    entry = parts[f"{name}_entry"]
+    content = read_file(parts[name], most=_LARGEST_ELF)
+    load, entry = parts[f"{name}_load"], parts[f"{name}_entry"]
+    if elf_image.is_elf(content):
+        if load is not None:
+            raise click.UsageError(f"--{name}-load is for raw binaries; the ELF file has its own")
+        image = elf_image.decode(content)
+        content, load = image.content, image.load_addr
+        entry = image.entry_point if entry is None else entry
+    elif load is None:
+        raise click.UsageError(f"--{name}-load is missing; only an ELF file has its own")
     return building.Executable(
-        content=read_file(parts[name]),
+        content=content,
         load_addr=load,
         entry_point=load if entry is None else entry,
         version=parts[f"{name}_version"],

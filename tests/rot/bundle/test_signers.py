@@ -97,6 +97,16 @@ def test_a_certificate_gives_its_public_key(tmp_path: Path) -> None:
     assert load_public_key(str(path)) == (Algorithm.ECDSA_P384, EcdsaSigner(key).public_key)
 
 
+@pytest.mark.parametrize("name", ["owner_ecc", *(f"vendor_ecc_{at}" for at in range(4))])
+def test_the_public_test_keys_of_the_bundle_tools_load(name: str) -> None:
+    if not (folder := os.environ.get("CASEMATE_DATA")):
+        pytest.skip("CASEMATE_DATA is not set: the public test keys are not here")
+    path = Path(folder) / "caliptra" / name
+    signer = load_signer(f"{path}_key.pem")
+    assert load_public_key(f"{path}_pub.pem") == (Algorithm.ECDSA_P384, signer.public_key)
+    sign_checked(signer, DIGEST)
+
+
 def test_an_encrypted_key_asks_for_its_passphrase(tmp_path: Path) -> None:
     path = tmp_path / "key"
     encryption = serialization.BestAvailableEncryption(b"right")
