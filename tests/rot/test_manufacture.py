@@ -284,6 +284,13 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["something"]
 
 
+def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "device"):
+        with pytest.raises(RotError, match="cannot be made a device's folder"):
+            manufacture(path, CA, Order())
+
+
 def test_a_failed_step_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RotError, match="ueid: expected 17 bytes"):
         manufacture(tmp_path / "device", CA, Order(serial=b"short"))

@@ -70,9 +70,13 @@ def manufacture(path: Path, ca: ManufacturerCa, order: Order) -> DeviceFolder:
     starts and hands out its CSR envelope, the manufacturer certifies it; a production device gets
     its field entropy last. Raises RotError and removes what it made if a step fails.
     """
-    if path.exists() and any(path.iterdir()):
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        in_use = any(path.iterdir())
+    except OSError as error:
+        raise RotError(f"{path}: cannot be made a device's folder: {error.strerror}") from None
+    if in_use:
         raise RotError(f"{path}: not empty; a device is made in a folder of its own")
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         return _manufacture(DeviceFolder(path), ca, order)
     except (RotError, OSError) as error:

@@ -130,13 +130,7 @@ pub fn read_anchor(path: &Path) -> Result<DeviceSecrets, AnchorError> {
             "its digest does not match its content",
         ));
     }
-    let (obfuscation_key, csr_mac_key) = secrets.split_at(32);
-    match (obfuscation_key.try_into(), csr_mac_key.try_into()) {
-        (Ok(obfuscation_key), Ok(csr_mac_key)) => {
-            Ok(DeviceSecrets::new(obfuscation_key, csr_mac_key))
-        }
-        _ => Err(AnchorError::Damaged("its fields have the wrong sizes")),
-    }
+    DeviceSecrets::new(secrets).map_err(|_| AnchorError::Damaged("its fields have the wrong sizes"))
 }
 
 fn fill_random(mut buffer: &mut [u8]) -> Result<(), AnchorError> {

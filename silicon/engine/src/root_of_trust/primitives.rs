@@ -76,9 +76,12 @@ pub fn sha384(message: &[u8]) -> [u8; 48] {
     digest
 }
 
-/// AES-256-CBC decryption without padding; `text` holds whole 16-byte blocks.
-pub fn aes256_cbc_decrypt(key: &[u8; 32], iv: &[u8; 16], text: &[u8]) -> Zeroizing<Vec<u8>> {
-    assert!(text.len().is_multiple_of(16), "whole blocks only");
+/// AES-256-CBC decryption without padding; `key` has 32 bytes, `text` whole 16-byte blocks.
+pub fn aes256_cbc_decrypt(key: &[u8], iv: &[u8; 16], text: &[u8]) -> Zeroizing<Vec<u8>> {
+    assert!(
+        key.len() == 32 && text.len().is_multiple_of(16),
+        "a key of 32 bytes, whole blocks"
+    );
     let mut clear = Zeroizing::new(vec![0u8; text.len()]);
     let mut chain = *iv;
     // SAFETY: `schedule` is plain data that AES_set_decrypt_key fills for a 256-bit key before it

@@ -57,19 +57,25 @@ impl std::fmt::Display for VaultError {
 
 impl std::error::Error for VaultError {}
 
-/// What a chip has in its netlist: the key of the de-obfuscation engine and that of the CSR MAC.
+/// What a chip has in its netlist: the key of the de-obfuscation engine (32 bytes) and that of the
+/// CSR MAC (64). Both lie on the heap, so that moving the vault leaves no copies behind.
 pub struct DeviceSecrets {
-    obfuscation_key: Zeroizing<[u8; 32]>,
-    csr_mac_key: Zeroizing<[u8; 64]>,
+    obfuscation_key: Zeroizing<Vec<u8>>,
+    csr_mac_key: Zeroizing<Vec<u8>>,
 }
 
 impl DeviceSecrets {
-    /// Takes the two keys.
-    #[must_use]
-    pub fn new(obfuscation_key: [u8; 32], csr_mac_key: [u8; 64]) -> Self {
-        Self {
-            obfuscation_key: Zeroizing::new(obfuscation_key),
-            csr_mac_key: Zeroizing::new(csr_mac_key),
+    /// Copies the two keys, given one after the other.
+    ///
+    /// # Errors
+    /// [`VaultError::Size`] unless there are 96 bytes.
+    pub fn new(keys: &[u8]) -> Result<Self, VaultError> {
+        match keys.split_at_checked(32) {
+            Some((obfuscation_key, csr_mac_key)) if csr_mac_key.len() == 64 => Ok(Self {
+                obfuscation_key: Zeroizing::new(obfuscation_key.to_vec()),
+                csr_mac_key: Zeroizing::new(csr_mac_key.to_vec()),
+            }),
+            _ => Err(VaultError::Size("the device secrets")),
         }
     }
 }
@@ -324,12 +330,7 @@ impl Vault {
     /// HMAC-SHA512 of the CSR envelope under the device's CSR key (64 bytes).
     #[must_use]
     pub fn csr_mac(&self, envelope: &[u8]) -> Vec<u8> {
-        hmac(
-            Hash::Sha512,
-            self.secrets.csr_mac_key.as_slice(),
-            &[envelope],
-        )
-        .to_vec()
+        hmac(Hash::Sha512, &self.secrets.csr_mac_key, &[envelope]).to_vec()
     }
 
     /// Hands a secret to another process: a sealed, close-on-exec memory file that holds it.
@@ -383,11 +384,8 @@ mod tests {
     use p384::ecdsa::signature::Verifier;
 
     fn vault() -> Vault {
-        let mut key = [0u8; 32];
-        for (i, byte) in key.iter_mut().enumerate() {
-            *byte = i as u8;
-        }
-        Vault::new(DeviceSecrets::new(key, [7; 64]))
+        let keys: Vec<u8> = (0..96).collect();
+        Vault::new(DeviceSecrets::new(&keys).unwrap())
     }
 
     #[test]
@@ -415,6 +413,13 @@ mod tests {
             &public, b"tbs", b"", &signature
         ));
         assert_eq!(vault.used(), 5);
+    }
+
+    #[test]
+    fn device_secrets_have_one_size() {
+        for size in [0, 31, 95, 97] {
+            assert!(DeviceSecrets::new(&vec![1; size]).is_err());
+        }
     }
 
     #[test]
