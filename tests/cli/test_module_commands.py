@@ -175,6 +175,21 @@ def test_keys_from_making_to_destroying(shell: Shell, tmp_path: Path) -> None:
     assert {key["label"] for key in listed} == {"code"}
 
 
+def test_pins_from_files(shell: Shell, tmp_path: Path) -> None:
+    shell.run("partition", "create", "db", "--pin-required")
+    for name, text in (("so", "officer-1"), ("user", "user-1\n"), ("new", "user-2")):
+        (tmp_path / name).write_text(text)
+    so, user, new = (str(tmp_path / name) for name in ("so", "user", "new"))
+    shell.run("pin", "init", "db", "--so-pin-file", so, "--new-pin-file", user)
+    shell.run("key", "generate", "-p", "db", "k", "--pin-file", user)
+    assert "--pin-file" in shell.run("sign", "-p", "db", "k", data=b"x", code=1).stderr
+    shell.run("pin", "change", "db", "--old-pin-file", user, "--new-pin-file", new)
+    shell.run("sign", "-p", "db", "k", "--pin-file", user, data=b"x", code=1)
+    shell.run("sign", "-p", "db", "k", "--pin-file", new, data=b"x")
+    shell.run("pin", "unlock", "db", "--so-pin-file", so, "--new-pin-file", user)
+    shell.run("sign", "-p", "db", "k", "--pin-file", user, data=b"x")
+
+
 def test_a_key_from_a_file(shell: Shell, tmp_path: Path) -> None:
     outside = ec.generate_private_key(ec.SECP384R1())
     path = tmp_path / "key.pem"
@@ -372,3 +387,32 @@ def test_up_ends_by_signal_and_by_command(short_folder: Path) -> None:
     assert running.process.wait(timeout=20) == 0
     running.start()
     assert running.stop() == 0
+
+
+@pytest.mark.parametrize("there", ["openssl without PKCS#11", "no openssl"])
+def test_the_demonstration_says_what_is_missing(short_folder: Path, there: str) -> None:
+    import sys
+
+    programs = short_folder / "bin"
+    programs.mkdir()
+    if there != "no openssl":
+        openssl = shutil.which("openssl")
+        if openssl is None:
+            pytest.skip("no openssl on PATH")
+        (programs / "openssl").write_text(
+            f'#!/bin/sh\n[ "$1" = version ] && exit 0\nexec {openssl} "$@"\n'
+        )
+        (programs / "openssl").chmod(0o755)
+    environment = {**os.environ, "PATH": str(programs), "TMPDIR": str(short_folder)}
+    done = subprocess.run(
+        [sys.executable, "-m", "casemate.cli.main", "demo"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "apt install openssl libengine-pkcs11-openssl" in done.stdout
+    assert ("Verified OK" in done.stdout) == (there != "no openssl")
+    assert "TLSv1.3" not in done.stdout

@@ -119,10 +119,15 @@ class KeyName(click.ParamType[str]):
 KEY = KeyName()
 
 
-def find_key(partition: Partition, name: str, *, public: bool = False) -> Key:
-    """Return the key of this label or id:HEX; `public` prefers the public half of a pair."""
+def find_key(
+    partition: Partition, name: str, *, public: bool = False, to: str | None = None
+) -> Key:
+    """Return the key of this label or id:HEX; `public` prefers the public half of a pair.
+
+    `to` says what a private or secret key is wanted for: a public key alone is an error then.
+    """
     from casemate.formats.pkcs11 import ObjectClass
-    from casemate.hsm.client.errors import NotFoundError
+    from casemate.hsm.client.errors import LoginError, NotFoundError
 
     label: str | None = name
     id_: bytes | None = None
@@ -137,7 +142,19 @@ def find_key(partition: Partition, name: str, *, public: bool = False) -> Key:
             return partition.find(label, id=id_, object_class=ObjectClass.PUBLIC_KEY)
         except NotFoundError:
             pass
-    return partition.find(label, id=id_)
+    found = partition.find(label, id=id_)
+    if to is not None and found.object_class == ObjectClass.PUBLIC_KEY:
+        if partition.info().login_required:
+            raise LoginError(
+                f"to {to} takes the private key of {name!r}, which only shows after a login",
+                where=f"partition {partition.name}",
+                advice="give the user PIN with --pin-file or CASEMATE_PIN",
+            )
+        raise NotFoundError(
+            f"to {to} takes a private key, and {name!r} is a public key alone",
+            where=f"partition {partition.name}",
+        )
+    return found
 
 
 def read_input(path: str) -> bytes:

@@ -120,7 +120,7 @@ def self_signed(
 
     now = datetime.now(UTC)
     with where.connected() as partition:
-        key = find_key(partition, name)
+        key = find_key(partition, name, to="sign a certificate")
         data = certificates.self_signed(
             key,
             subject=subject,

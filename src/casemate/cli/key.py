@@ -219,23 +219,35 @@ def csr(
     from casemate.hsm.client.certificates import pem, request
 
     with where.connected() as partition:
-        data = request(find_key(partition, name), subject=subject, names=san, rsa_pss=rsa_pss)
+        data = request(
+            find_key(partition, name, to="sign a request"),
+            subject=subject,
+            names=san,
+            rsa_pss=rsa_pss,
+        )
     write_output(out, data if der else pem(data, "CERTIFICATE REQUEST").encode())
 
 
 @key.command("attest")
 @click.argument("name", type=KEY)
 @click.option("--nonce", required=True, help="The verifier's nonce in hexadecimal.")
-@click.option("--chain", type=click.Path(path_type=Path), help="Write the certificates here.")
+@click.option(
+    "--chain", type=click.Path(path_type=Path), help="Write the certificates here, in PEM."
+)
 @output_option
 @partition_options
 @reports_errors
 def attest(*, name: str, nonce: str, chain: Path | None, out: str, where: Where) -> None:
     """Write the partition's signed report about a key (COSE_Sign1) over a nonce."""
+    from casemate.hsm.client.certificates import pem
+
     with where.connected() as partition:
         report = find_key(partition, name).attest(_hex(nonce))
         if chain is not None:
-            chain.write_bytes(partition.certificate_chain())
+            certificates = partition.certificate_chain()
+            chain.write_text("".join(pem(one, "CERTIFICATE") for one in certificates))
+            if not certificates:
+                click.echo("note: no root of trust has certified this partition yet", err=True)
     write_output(out, report)
 
 

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "integrate": ("integrate", "print how a program uses a key"),
     "key": ("key", "make, list, certify and destroy keys"),
     "partition": ("partition", "make, change and destroy partitions"),
+    "pin": ("pin", "set and change a partition's PINs"),
     "pkcs11-path": ("pkcs11_path", "print the path of the PKCS#11 library"),
     "random": ("use", "write random bytes of a partition"),
     "resume": ("lifecycle", "serve again after a suspend"),

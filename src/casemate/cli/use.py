@@ -50,7 +50,7 @@ def sign(*, name: str, file: str, mechanism: str | None, der: bool, out: str, wh
     """Sign FILE with the key NAME (a label, or id:HEX)."""
     data = read_input(file)
     with where.connected() as partition:
-        key = find_key(partition, name)
+        key = find_key(partition, name, to="sign")
         signature = key.sign(data, mechanism=_mechanism(mechanism))
         if der and key.key_type is KeyType.EC:
             from casemate.formats.x509 import ecdsa_signature
@@ -119,7 +119,9 @@ def decrypt(*, name: str, file: str, associated: str, out: str, where: Where) ->
     """Decrypt what `casemate encrypt` wrote."""
     data = read_input(file)
     with where.connected() as partition:
-        result = find_key(partition, name).decrypt(data, associated=associated.encode())
+        result = find_key(partition, name, to="decrypt").decrypt(
+            data, associated=associated.encode()
+        )
     write_output(out, result)
 
 

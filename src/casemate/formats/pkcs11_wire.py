@@ -178,6 +178,22 @@ def decode_handles(body: bytes) -> list[int]:
     return list(struct.unpack(f"<{len(body) // 8}Q", body))
 
 
+def decode_certificates(body: bytes) -> list[bytes]:
+    """Return the certificates of a chain: for each a u32 length and its DER."""
+    found = []
+    offset = 0
+    while offset < len(body):
+        if len(body) - offset < 4:
+            raise MalformedBody(offset, "a length needs 4 bytes")
+        (length,) = struct.unpack_from("<I", body, offset)
+        offset += 4
+        if length > len(body) - offset:
+            raise MalformedBody(offset, f"a certificate of {length} bytes does not fit")
+        found.append(body[offset : offset + length])
+        offset += length
+    return found
+
+
 _KNOWN = frozenset(int(attribute) for attribute in Attribute)
 
 

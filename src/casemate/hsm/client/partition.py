@@ -13,6 +13,7 @@ from casemate.formats.pkcs11_wire import (
     Template,
     Value,
     decode_answers,
+    decode_certificates,
     decode_handles,
     encode_query,
     encode_template,
@@ -360,11 +361,15 @@ class Partition:
             Operation.DIGEST, doing="digest", mechanism=mechanism, data=data
         ).output
 
-    def certificate_chain(self) -> bytes:
-        """Return the certificates of the partition's identity key, which signs key reports."""
-        return self.connection.call(
+    def certificate_chain(self) -> list[bytes]:
+        """Return the certificates (DER) of the identity key that signs key reports, leaf first.
+
+        It is empty until the root of trust has certified the partition.
+        """
+        answer = self.connection.call(
             Operation.PARTITION_CHAIN, doing="read the partition's certificates"
-        ).output
+        )
+        return decode_certificates(answer.output)
 
 
 def connect(partition: str, *, pin: str | bytes | None = None) -> Partition:
