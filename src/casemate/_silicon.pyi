@@ -160,6 +160,9 @@ class Engine:
 class LostError(ConnectionError):
     """The connection to the module has ended."""
 
+def serve_proxy_peer(descriptor: int, module: str | PathLike[str]) -> None:
+    """Serve one peer of a proxy until it goes; takes the connected stream socket over."""
+
 class Ticket:
     """A request that is on its way."""
 

@@ -37,7 +37,6 @@ impl Link {
     /// A number that changes whenever a cached check may no longer hold.
     pub fn verdict_epoch(&self) -> u64 {
         self.connection
-            .status()
             .epoch()
             .wrapping_add(self.verdicts.load(Ordering::Relaxed) << 40)
     }

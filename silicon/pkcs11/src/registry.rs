@@ -3,6 +3,7 @@
 //! A socket is trusted only if root, the own user or a configured user owns it and its folder, and
 //! nobody else may write into that folder: an impostor must not collect PINs.
 
+use casemate_transport::client::VSOCK_PREFIX;
 use std::ffi::OsString;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -59,7 +60,14 @@ impl Places {
     pub fn partitions(&self) -> Vec<Partition> {
         let mut found = Vec::new();
         for place in &self.configured {
-            if self.is_socket(place) {
+            if let Ok(address) = place.strip_prefix(VSOCK_PREFIX) {
+                // A partition of the host, for a virtual machine: the hypervisor vouches for it.
+                let name = format!("vsock-{}", address.display()).replace('/', "-");
+                found.push(Partition {
+                    name,
+                    socket: place.clone(),
+                });
+            } else if self.is_socket(place) {
                 found.extend(Partition::of_socket(place));
             } else if self.is_socket(&place.join(SOCKET_NAME)) {
                 found.extend(Partition::of_socket(&place.join(SOCKET_NAME)));

@@ -48,6 +48,17 @@ fn connect_failed(path: &std::path::Path, error: &ConnectError) -> PyErr {
     }
 }
 
+/// Serves one peer of a proxy on a connected stream socket (the descriptor is taken over), until it
+/// goes.
+#[pyfunction]
+pub fn serve_proxy_peer(py: Python<'_>, descriptor: i32, module: PathBuf) -> PyResult<()> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: the caller gives the descriptor away (socket.detach() in Python).
+    let peer = unsafe { std::os::unix::net::UnixStream::from_raw_fd(descriptor) };
+    py.detach(|| casemate_transport::stream::serve_peer(peer, &module))
+        .map_err(|error| PyOSError::new_err(error.to_string()))
+}
+
 type Answer<'py> = (u64, Bound<'py, PyBytes>, u64, u64);
 
 /// A request that is on its way.

@@ -11,7 +11,7 @@ mod root_of_trust;
 #[pymodule]
 mod _silicon {
     #[pymodule_export]
-    use super::client::{Client, LostError, Ticket};
+    use super::client::{Client, LostError, Ticket, serve_proxy_peer};
     #[pymodule_export]
     use super::engine::{
         Change, Engine, EngineState, Partition, PartitionPolicy, PartitionStatus, Record,

@@ -1,37 +1,25 @@
-//! A connection as a client uses it: many threads, one ring, no lock on the way of a message.
-//!
-//! A thread takes a free slot, writes its request in place, and waits for the answer there. Which
-//! slots are free is the client's own knowledge, in its own memory. A connection ends when the
-//! module goes away or the process forks: every later call then says `Lost`.
+//! A connection to a partition as a client uses it, whatever carries its messages: the ring of a
+//! module on the same host (`ring_client`), or the stream of a proxy (`stream`).
 
 use crate::handshake::{
-    BULK_MESSAGE_BYTES, BulkMessage, Hello, Refusal, WELCOME_BYTES, Welcome,
-    receive_with_descriptors, send_with_descriptors,
+    Hello, Refusal, WELCOME_BYTES, Welcome, receive_with_descriptors, send_with_descriptors,
 };
-use crate::layout::{BULK_BYTES, BULK_REGIONS, RING_BYTES, SLOT_COUNT, SLOT_PAYLOAD, STATUS_BYTES};
-use crate::memory::SharedMemory;
-use crate::message::{RequestHeader, ResponseHeader, Sections};
-use crate::protocol;
-use crate::ring::{Ring, StatusPage};
-use crate::wait::{SpinBudget, futex_wait};
-use std::fs::File;
-use std::io::{self, Write};
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd};
+use crate::message::{RequestHeader, ResponseHeader};
+use crate::ring_client::{self, RingConnection};
+use crate::stream::{self, StreamConnection};
+use crate::wait::SpinBudget;
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a client spins before it sleeps.
 const SPIN_LONGEST: Duration = Duration::from_micros(100);
-/// After this long a request that nobody took gets a further ring of the bell.
-const NUDGE_AFTER: Duration = Duration::from_micros(10);
-/// A sleeper looks this often whether the module still lives.
-const LIFE_CHECK: Duration = Duration::from_millis(100);
 /// How long the module may take over the handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+/// Pseudo-paths of partitions behind a vsock: `/dev/vsock/CID/PORT`.
+pub const VSOCK_PREFIX: &str = "/dev/vsock/";
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -108,49 +96,37 @@ impl From<Lost> for SubmitError {
     }
 }
 
-/// A request that is on its way. Wait for it: the slot is free again only then.
-#[derive(Debug)]
-pub struct Ticket {
-    slot: u32,
-    sequence: u32,
-    /// Bulk region, where the data did not fit.
-    bulk: Option<usize>,
-    sections: Sections,
-}
-
 /// What a thread learnt about waiting; keep one per thread or per session.
 pub type Patience = SpinBudget;
 
+/// A request that is on its way. Wait for it: until then its place is taken.
 #[derive(Debug)]
-struct Bulk {
-    regions: Vec<SharedMemory>,
-    free: Vec<usize>,
+pub enum Ticket {
+    /// In a ring.
+    Ring(ring_client::Ticket),
+    /// Answered already: a stream carries one message at a time.
+    Stream(stream::Answer),
 }
 
 /// A connection to one partition.
 #[derive(Debug)]
-pub struct Connection {
-    socket: ManuallyDrop<UnixStream>,
-    bell: ManuallyDrop<File>,
-    /// Device and inode of the socket: tells whether the descriptor is still ours.
-    identity: Option<(u64, u64)>,
-    ring: ManuallyDrop<Ring>,
-    status: ManuallyDrop<StatusPage>,
-    /// One bit a slot.
-    free: AtomicU64,
-    freed: Condvar,
-    freed_lock: Mutex<()>,
-    sequences: [AtomicU32; SLOT_COUNT],
-    bulk: ManuallyDrop<Mutex<Bulk>>,
-    lost: AtomicBool,
-    welcome: Welcome,
-    process: u32,
+pub enum Connection {
+    /// Shared memory with a module on this host.
+    Ring(Box<RingConnection>),
+    /// A stream to a proxy.
+    Stream(Box<StreamConnection>),
 }
 
 impl Connection {
-    /// Connects to the socket at `path`.
+    /// Connects to the socket at `path`, or to a pseudo-path below `VSOCK_PREFIX`.
     pub fn open(path: &Path) -> Result<Self, ConnectError> {
-        Self::over(UnixStream::connect(path)?)
+        match path
+            .to_str()
+            .and_then(|text| text.strip_prefix(VSOCK_PREFIX))
+        {
+            Some(address) => Self::over(connect_vsock(address)?),
+            None => Self::over(UnixStream::connect(path)?),
+        }
     }
 
     /// Shakes hands over a connected socket.
@@ -158,37 +134,22 @@ impl Connection {
         socket.set_read_timeout(Some(HANDSHAKE_LIMIT))?;
         socket.set_write_timeout(Some(HANDSHAKE_LIMIT))?;
         send_with_descriptors(&socket, &Hello::default().encode(), &[])?;
-        let (bytes, fds) = receive_with_descriptors::<WELCOME_BYTES>(&socket, 3)?;
+        let (bytes, descriptors) = receive_with_descriptors::<WELCOME_BYTES>(&socket, 3)?;
         let welcome =
             Welcome::decode(&bytes).map_err(|error| ConnectError::Protocol(error.to_string()))?;
         if welcome.refusal != Refusal::None {
             return Err(ConnectError::Refused(welcome.refusal));
         }
-        let [ring, status, bell] = <[_; 3]>::try_from(fds).map_err(|fds| {
-            ConnectError::Protocol(format!("{} descriptors instead of 3", fds.len()))
-        })?;
-        let ring = Ring::new(SharedMemory::open(ring.as_fd(), RING_BYTES, true)?)
-            .ok_or_else(|| ConnectError::Protocol("ring of a wrong size".into()))?;
-        let status = StatusPage::new(SharedMemory::open(status.as_fd(), STATUS_BYTES, false)?)
-            .ok_or_else(|| ConnectError::Protocol("status page of a wrong size".into()))?;
-        Ok(Self {
-            identity: identity(socket.as_raw_fd()),
-            socket: ManuallyDrop::new(socket),
-            bell: ManuallyDrop::new(File::from(bell)),
-            ring: ManuallyDrop::new(ring),
-            status: ManuallyDrop::new(status),
-            free: AtomicU64::new(u64::MAX),
-            freed: Condvar::new(),
-            freed_lock: Mutex::new(()),
-            sequences: std::array::from_fn(|_| AtomicU32::new(0)),
-            bulk: ManuallyDrop::new(Mutex::new(Bulk {
-                regions: Vec::new(),
-                free: Vec::new(),
-            })),
-            lost: AtomicBool::new(false),
+        if descriptors.is_empty() {
+            return Ok(Self::Stream(Box::new(StreamConnection::new(
+                socket, welcome,
+            )?)));
+        }
+        Ok(Self::Ring(Box::new(RingConnection::new(
+            socket,
             welcome,
-            process: std::process::id(),
-        })
+            descriptors,
+        )?)))
     }
 
     /// What a new thread may spend on spinning.
@@ -198,269 +159,74 @@ impl Connection {
 
     /// The partition's name and the module's instance.
     pub fn welcome(&self) -> &Welcome {
-        &self.welcome
+        match self {
+            Self::Ring(ring) => ring.welcome(),
+            Self::Stream(stream) => stream.welcome(),
+        }
     }
 
-    /// The partition's status page.
-    pub fn status(&self) -> &StatusPage {
-        &self.status
+    /// Changes whenever something changes that a client may have cached.
+    pub fn epoch(&self) -> u64 {
+        match self {
+            Self::Ring(ring) => ring.status().epoch(),
+            Self::Stream(stream) => stream.epoch(),
+        }
     }
 
     /// Whether the connection has ended, as far as is known without asking.
     pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+        match self {
+            Self::Ring(ring) => ring.is_lost(),
+            Self::Stream(stream) => stream.is_lost(),
+        }
     }
 
     /// Asks the socket whether the module still lives.
     pub fn check(&self) -> Result<(), Lost> {
-        let mut byte = 0u8;
-        // SAFETY: one byte of room; peeking takes nothing away.
-        let count = unsafe {
-            libc::recv(
-                self.socket.as_raw_fd(),
-                (&raw mut byte).cast(),
-                1,
-                libc::MSG_PEEK | libc::MSG_DONTWAIT,
-            )
-        };
-        let gone = count == 0
-            || (count < 0
-                && !matches!(
-                    io::Error::last_os_error().kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ));
-        if gone {
-            self.lost.store(true, Ordering::Release);
-        }
-        if self.is_lost() { Err(Lost) } else { Ok(()) }
-    }
-
-    fn take_slot(&self) -> Result<u32, Lost> {
-        loop {
-            let free = self.free.load(Ordering::Relaxed);
-            if free == 0 {
-                self.check()?;
-                let guard = self
-                    .freed_lock
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
-                if self.free.load(Ordering::SeqCst) == 0 {
-                    let _ = self.freed.wait_timeout(guard, Duration::from_millis(1));
-                }
-                continue;
-            }
-            let slot = free.trailing_zeros();
-            if self
-                .free
-                .compare_exchange_weak(
-                    free,
-                    free & !(1 << slot),
-                    Ordering::Acquire,
-                    Ordering::Relaxed,
-                )
-                .is_ok()
-            {
-                return Ok(slot);
-            }
+        match self {
+            Self::Ring(ring) => ring.check(),
+            Self::Stream(stream) => stream.check(),
         }
     }
 
-    fn release_slot(&self, slot: u32) {
-        if self.free.fetch_or(1 << slot, Ordering::Release) == 0 {
-            self.freed.notify_all();
+    /// In a forked child: the connection is lost, and the child's copies of its descriptors are
+    /// closed, so that the connection ends with its owner.
+    pub fn abandon(&self) {
+        match self {
+            Self::Ring(ring) => ring.abandon(),
+            Self::Stream(stream) => stream.abandon(),
         }
     }
 
-    fn take_bulk(&self) -> Result<usize, SubmitError> {
-        let mut bulk = self.bulk.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = bulk.free.pop() {
-            return Ok(index);
-        }
-        if bulk.regions.len() >= BULK_REGIONS {
-            return Err(SubmitError::NoBulk);
-        }
-        let answer = send_with_descriptors(&self.socket, &BulkMessage { index: 0 }.encode(), &[])
-            .and_then(|()| receive_with_descriptors::<BULK_MESSAGE_BYTES>(&self.socket, 1));
-        let Ok((bytes, fds)) = answer else {
-            self.lost.store(true, Ordering::Release);
-            return Err(SubmitError::Lost);
-        };
-        let index = BulkMessage::decode(&bytes).map_or(0, |message| usize::from(message.index));
-        let memory = fds
-            .first()
-            .and_then(|fd| SharedMemory::open(fd.as_fd(), BULK_BYTES, true).ok());
-        match memory {
-            Some(memory) if index == bulk.regions.len() + 1 => {
-                bulk.regions.push(memory);
-                Ok(index - 1)
-            }
-            _ => Err(SubmitError::NoBulk),
-        }
-    }
-
-    fn bulk_base(&self, index: usize) -> *mut u8 {
-        let bulk = self.bulk.lock().unwrap_or_else(PoisonError::into_inner);
-        bulk.regions
-            .get(index)
-            .map_or(std::ptr::null_mut(), SharedMemory::base)
-    }
-
-    fn release_bulk(&self, index: usize) {
-        self.bulk
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .free
-            .push(index);
-    }
-
-    /// Writes a request into a free slot and publishes it.
+    /// Sends a request.
     pub fn submit(&self, request: &Request<'_>) -> Result<Ticket, SubmitError> {
-        if self.is_lost() {
-            return Err(SubmitError::Lost);
+        match self {
+            Self::Ring(ring) => ring.submit(request).map(Ticket::Ring),
+            Self::Stream(stream) => stream.exchange(request).map(Ticket::Stream),
         }
-        let mut header = request.header;
-        let short = |bytes: &[u8]| u16::try_from(bytes.len()).map_err(|_| SubmitError::TooLarge);
-        header.parameters = short(request.parameters)?;
-        header.first = short(request.first)?;
-        header.second = short(request.second)?;
-        header.data = u32::try_from(request.data.len()).map_err(|_| SubmitError::TooLarge)?;
-        header.region = 0;
-        let wanted = request.data.len().max(header.capacity as usize);
-        let fits = header.sections(None).is_some_and(|s| wanted <= s.room);
-        let (sections, bulk) = if fits {
-            (header.sections(None), None)
-        } else {
-            if header.sections(Some(BULK_BYTES)).is_none() {
-                return Err(SubmitError::TooLarge);
-            }
-            let index = self.take_bulk()?;
-            header.region = u16::try_from(index + 1).unwrap_or(0);
-            (header.sections(Some(BULK_BYTES)), Some(index))
-        };
-        let Some(sections) = sections else {
-            return Err(SubmitError::TooLarge);
-        };
-        let slot = match self.take_slot() {
-            Ok(slot) => slot,
-            Err(lost) => {
-                bulk.into_iter().for_each(|index| self.release_bulk(index));
-                return Err(lost.into());
-            }
-        };
-        let sequence = self
-            .sequences
-            .get(slot as usize)
-            .map_or(1, |s| s.fetch_add(1, Ordering::Relaxed).wrapping_add(1));
-        header.sequence = sequence;
-        let payload = self.ring.payload(slot);
-        let data = match bulk {
-            None => payload.wrapping_add(sections.data.offset),
-            Some(index) => self.bulk_base(index),
-        };
-        // SAFETY: `sections` keeps every piece inside the payload (SLOT_PAYLOAD bytes) or the bulk
-        // region; the sources are private memory. The slot is ours until the answer.
-        unsafe {
-            copy(request.parameters, payload.add(sections.parameters.offset));
-            copy(request.first, payload.add(sections.first.offset));
-            copy(request.second, payload.add(sections.second.offset));
-            copy(request.data, data);
-        }
-        self.ring.write_request(slot, &header);
-        if protocol::submit(self.ring.pending(), self.status.awake(), slot) {
-            self.ring_bell();
-        }
-        Ok(Ticket {
-            slot,
-            sequence,
-            bulk,
-            sections,
-        })
-    }
-
-    fn ring_bell(&self) {
-        // A full eventfd counter would mean a bell that rings already.
-        let mut bell: &File = &self.bell;
-        let _ = bell.write(&1u64.to_ne_bytes());
     }
 
     /// Whether the answer is there.
     pub fn is_ready(&self, ticket: &Ticket) -> bool {
-        protocol::is_answered(self.ring.answered(ticket.slot), ticket.sequence) || self.is_lost()
+        match (self, ticket) {
+            (Self::Ring(ring), Ticket::Ring(ticket)) => ring.is_ready(ticket),
+            _ => true,
+        }
     }
 
-    /// Waits for the answer and hands its header and output to `read`; at most
-    /// `layout::MESSAGE_MAX` and some bytes. With an error result the output is empty.
+    /// Waits for the answer and hands its header and output to `read`. With an error result the
+    /// output is empty.
     pub fn wait<T>(
         &self,
         ticket: Ticket,
         patience: &mut Patience,
         read: impl FnOnce(ResponseHeader, &[u8]) -> T,
     ) -> Result<T, Lost> {
-        if self.wait_answer(&ticket, patience).is_err() {
-            // The slot stays taken: a module that only stalled must not write into a new request.
-            return Err(Lost);
+        match (self, ticket) {
+            (Self::Ring(ring), Ticket::Ring(ticket)) => ring.wait(ticket, patience, read),
+            (_, Ticket::Stream(answer)) => Ok(read(answer.header, &answer.output)),
+            (Self::Stream(_), Ticket::Ring(_)) => Err(Lost),
         }
-        let response = self.ring.read_response(ticket.slot);
-        let wanted = usize::try_from(response.output).unwrap_or(usize::MAX);
-        let length = if response.result == 0 {
-            wanted.min(ticket.sections.room)
-        } else {
-            0
-        };
-        let base = match ticket.bulk {
-            None => self
-                .ring
-                .payload(ticket.slot)
-                .wrapping_add(ticket.sections.data.offset),
-            Some(index) => self.bulk_base(index),
-        };
-        // SAFETY: `length` bytes from `base` are mapped (`room`). The module has answered and does
-        // not write the slot again before the next request, and the client trusts its module.
-        let output = unsafe { std::slice::from_raw_parts(base.cast_const(), length) };
-        let value = read(response, output);
-        ticket
-            .bulk
-            .into_iter()
-            .for_each(|index| self.release_bulk(index));
-        self.release_slot(ticket.slot);
-        Ok(value)
-    }
-
-    fn wait_answer(&self, ticket: &Ticket, patience: &mut Patience) -> Result<(), Lost> {
-        let answered = self.ring.answered(ticket.slot);
-        let ready = || protocol::is_answered(answered, ticket.sequence);
-        let begin = Instant::now();
-        let mut nudged = false;
-        let spun = patience.spin(|| {
-            if ready() {
-                return true;
-            }
-            if !nudged
-                && protocol::is_pending(self.ring.pending(), ticket.slot)
-                && begin.elapsed() > NUDGE_AFTER
-            {
-                nudged = true;
-                self.ring_bell();
-            }
-            false
-        });
-        if spun {
-            return Ok(());
-        }
-        if protocol::is_pending(self.ring.pending(), ticket.slot) {
-            self.ring_bell();
-        }
-        let slept = Instant::now();
-        let waiting = self.ring.waiting(ticket.slot);
-        while protocol::prepare_sleep(answered, waiting, ticket.sequence) {
-            futex_wait(answered, ticket.sequence.wrapping_sub(1), LIFE_CHECK);
-            if !ready() {
-                self.check()?;
-            }
-        }
-        protocol::end_sleep(waiting);
-        patience.slept(slept.elapsed());
-        Ok(())
     }
 
     /// Submits, waits, and hands the answer to `read`.
@@ -473,66 +239,35 @@ impl Connection {
         let ticket = self.submit(request)?;
         Ok(self.wait(ticket, patience, read)?)
     }
+}
 
-    /// Bytes of data that fit a request without a bulk region, with this much in the other sections.
-    pub fn slot_room(parameters: usize, first: usize, second: usize) -> usize {
-        let padded = |n: usize| n.next_multiple_of(crate::layout::SECTION_ALIGN);
-        SLOT_PAYLOAD.saturating_sub(padded(parameters) + padded(first) + padded(second))
+/// Connects to `CID/PORT`.
+fn connect_vsock(address: &str) -> io::Result<UnixStream> {
+    let invalid = || {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{VSOCK_PREFIX}{address}: expected {VSOCK_PREFIX}CID/PORT, both numbers"),
+        )
+    };
+    let (cid, port) = address.split_once('/').ok_or_else(invalid)?;
+    // SAFETY: all-zero is a valid address structure.
+    let mut target: libc::sockaddr_vm = unsafe { std::mem::zeroed() };
+    target.svm_family = libc::AF_VSOCK as libc::sa_family_t;
+    target.svm_cid = cid.parse().map_err(|_| invalid())?;
+    target.svm_port = port.parse().map_err(|_| invalid())?;
+    // SAFETY: plain system call; the result is checked.
+    let raw = unsafe { libc::socket(libc::AF_VSOCK, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    if raw < 0 {
+        return Err(io::Error::last_os_error());
     }
-}
-
-impl Connection {
-    /// In a forked child: the connection is lost, and the child's copies of its descriptors are
-    /// closed, so that the connection ends with its owner. Descriptors that the child has closed
-    /// itself, and perhaps opened anew for something else, stay as they are.
-    pub fn abandon(&self) {
-        self.lost.store(true, Ordering::Release);
-        let socket = self.socket.as_raw_fd();
-        if std::process::id() != self.process
-            && self.identity.is_some()
-            && identity(socket) == self.identity
-        {
-            // SAFETY: the descriptors are those of this connection, and the drop of a connection in
-            // a forked child does not touch them again.
-            unsafe {
-                libc::close(socket);
-                libc::close(self.bell.as_raw_fd());
-            }
-        }
-    }
-}
-
-/// Device and inode behind a descriptor.
-fn identity(descriptor: std::os::fd::RawFd) -> Option<(u64, u64)> {
-    // SAFETY: all-zero is a valid output argument.
-    let mut status: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: the structure lives during the call.
-    (unsafe { libc::fstat(descriptor, &mut status) } == 0).then_some((status.st_dev, status.st_ino))
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // In a forked child nothing is touched: the mappings are not there (MADV_DONTFORK), their
-        // addresses may be something else by now, another thread of the parent may have held the
-        // lock at the moment of the fork, and `abandon` has closed the descriptors.
-        if std::process::id() == self.process {
-            // SAFETY: dropped once, here.
-            unsafe {
-                ManuallyDrop::drop(&mut self.ring);
-                ManuallyDrop::drop(&mut self.status);
-                ManuallyDrop::drop(&mut self.bulk);
-                ManuallyDrop::drop(&mut self.bell);
-                ManuallyDrop::drop(&mut self.socket);
-            }
-        }
-    }
-}
-
-/// # Safety
-/// `target` must have room for all of `source`, and not overlap it.
-unsafe fn copy(source: &[u8], target: *mut u8) {
-    if !source.is_empty() {
-        // SAFETY: by this function's contract.
-        unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), target, source.len()) };
+    // SAFETY: a new descriptor, ours alone. Reading and writing it is that of any stream socket.
+    let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(raw) });
+    let size = std::mem::size_of::<libc::sockaddr_vm>() as libc::socklen_t;
+    // SAFETY: the address lives during the call and has the size that it says.
+    let done = unsafe { libc::connect(raw, (&raw const target).cast(), size) };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(socket)
     }
 }

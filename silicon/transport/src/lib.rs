@@ -15,7 +15,8 @@
 //! - `protocol`: the words both sides share: who may write what, and when.
 //! - `ring`: one connection's shared memory as each side sees it.
 //! - `wait`: spinning within a budget, then sleeping.
-//! - `client`: a connection as a client uses it.
+//! - `client`: a connection as a client uses it; `ring_client` over shared memory, `stream` through
+//!   a proxy.
 
 #![cfg_attr(
     test,
@@ -39,4 +40,8 @@ pub mod message;
 pub mod parameters;
 pub mod protocol;
 pub mod ring;
+#[cfg(not(loom))]
+pub mod ring_client;
+#[cfg(not(loom))]
+pub mod stream;
 pub mod wait;
