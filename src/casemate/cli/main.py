@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "partition": ("partition", "make, change and destroy partitions"),
     "pin": ("pin", "set and change a partition's PINs"),
     "pkcs11-path": ("pkcs11_path", "print the path of the PKCS#11 library"),
+    "proxy": ("proxy", "give a partition to virtual machines"),
     "random": ("use", "write random bytes of a partition"),
     "resume": ("lifecycle", "serve again after a suspend"),
     "rot": ("rot", "the root of trust: manufacture, boot, certify, quote"),
