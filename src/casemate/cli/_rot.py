@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from casemate.cli._module import print_json
+from casemate.cli._parameters import Hexadecimal
 from casemate.rot.anchor import Anchor, PublicAnchor
 from casemate.rot.boot import RootOfTrust
 from casemate.rot.device_folder import DeviceFolder
@@ -28,29 +29,6 @@ from casemate.rot.identity import Algorithm
 P = ParamSpec("P")
 R = TypeVar("R")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-
-
-class Hexadecimal(click.ParamType[bytes]):
-    """Bytes of one size, in hexadecimal."""
-
-    name = "hex"
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> bytes:
-        """Return the bytes; a usage error says which size was expected."""
-        if isinstance(value, bytes):
-            return value
-        try:
-            data = bytes.fromhex(value)
-        except ValueError:
-            self.fail("expected hexadecimal digits", param, ctx)
-        if len(data) != self.size:
-            self.fail(f"expected {self.size} bytes, found {len(data)}", param, ctx)
-        return data
 
 
 DIGEST = Hexadecimal(48)

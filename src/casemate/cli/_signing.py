@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from casemate.cli._module import print_json
+from casemate.cli._parameters import Hexadecimal, Number32
 from casemate.formats.elf_image import ElfError
 from casemate.formats.firmware_bundle import MAX_BUNDLE_SIZE, BundleFormatError
 from casemate.formats.soc_manifest import ManifestFormatError
@@ -32,50 +33,9 @@ R = TypeVar("R")
 EXIT_REFUSED = 3
 
 
-class Address(click.ParamType[int]):
-    """A 32-bit number, decimal or with 0x."""
-
-    name = "address"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Parse the number; a usage error for anything else."""
-        if isinstance(value, int):
-            return value
-        try:
-            number = int(value, 0)
-        except ValueError:
-            number = -1
-        if not 0 <= number < 1 << 32:
-            self.fail("expected a number of 32 bits, such as 0x40000000", param, ctx)
-        return number
-
-
-class HexBytes(click.ParamType[bytes]):
-    """Bytes of one size in hexadecimal."""
-
-    name = "hex"
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> bytes:
-        """Parse the bytes; a usage error names the size that was expected."""
-        if isinstance(value, bytes):
-            return value
-        try:
-            data = bytes.fromhex(value)
-        except ValueError:
-            self.fail("expected hexadecimal digits", param, ctx)
-        if len(data) != self.size:
-            self.fail(f"expected {self.size} bytes, found {len(data)}", param, ctx)
-        return data
-
-
-ADDRESS = Address()
-DIGEST = HexBytes(48)
-REVISION = HexBytes(20)
+ADDRESS = Number32()
+DIGEST = Hexadecimal(48)
+REVISION = Hexadecimal(20)
 FILE = click.Path(path_type=Path, dir_okay=False)
 KEY_HELP = "a PEM file, an LMS key directory or a pkcs11: URI"
 out_option = click.option("--out", type=FILE, required=True, help="File to write.")

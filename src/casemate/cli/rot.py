@@ -16,11 +16,11 @@ from rich.text import Text
 
 from casemate.cli import rot_dpe, rot_evidence, rot_invoke, rot_serve
 from casemate.cli._module import print_fields, print_json, print_table
+from casemate.cli._parameters import Hexadecimal
 from casemate.cli._rot import (
     DIGEST,
     NONCE,
     Choice,
-    Hexadecimal,
     algorithm_option,
     boot_options,
     json_option,

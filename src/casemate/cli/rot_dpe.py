@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from casemate.cli._module import print_json, print_table
+from casemate.cli._parameters import Hexadecimal
 from casemate.cli._rot import (
     Choice,
-    Hexadecimal,
     algorithm_option,
     boot_options,
     json_option,

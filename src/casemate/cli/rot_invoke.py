@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from casemate.cli._module import print_fields, print_json
-from casemate.cli._rot import DIGEST, Hexadecimal, json_option, reports_rot_errors
+from casemate.cli._parameters import Hexadecimal
+from casemate.cli._rot import DIGEST, json_option, reports_rot_errors
 from casemate.formats import dpe as wire
 from casemate.formats.mailbox import MailboxFormatError
 from casemate.rot.dpe.client import DpeClient, profile_of, socket_exchange

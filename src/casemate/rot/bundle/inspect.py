@@ -43,10 +43,10 @@ class Inspection:
                 "hash": self.vendor_hash.hex(),
                 "signed": self.vendor_signed,
                 "ecc_index": manifest.vendor_ecc_index,
-                "ecc_keys": manifest.vendor_key_info.ecc.hash_count,
+                "ecc_keys": _hashes(manifest.vendor_key_info.ecc),
                 "ecc_key": manifest.vendor_keys.ecc.hex(),
                 "pqc_index": manifest.vendor_pqc_index,
-                "pqc_keys": manifest.vendor_key_info.pqc.hash_count,
+                "pqc_keys": _hashes(manifest.vendor_key_info.pqc),
                 **_validity(header.vendor),
             },
             "owner": {
@@ -79,6 +79,10 @@ class Inspection:
 def date_text(value: bytes) -> str | None:
     """A date of the bundle as text, or None where it is not set."""
     return value.decode("ascii", "replace") if any(value) else None
+
+
+def _hashes(descriptor: fb.KeyDescriptor) -> list[str]:
+    return [each.hex() for each in descriptor.hashes[: descriptor.hash_count]]
 
 
 def _validity(validity: fb.Validity) -> dict[str, str | None]:
