@@ -130,8 +130,9 @@ pub struct PublicKey {
     key: Handle,
 }
 
+/// Old generators made moduli whose first bits are zero: whole bytes count.
 fn allowed(bits: usize) -> Result<(), Error> {
-    if (LEGACY_SIZE..=BITS_MAX).contains(&bits) {
+    if (LEGACY_SIZE..=BITS_MAX).contains(&bits.next_multiple_of(8)) {
         Ok(())
     } else {
         Err(Error::Size)
