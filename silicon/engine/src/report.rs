@@ -200,6 +200,7 @@ fn cose_key(attributes: &Attributes) -> Result<Vec<u8>, Failure> {
                 ec::Curve::P256 => 1,
                 ec::Curve::P384 => 2,
                 ec::Curve::P521 => 3,
+                ec::Curve::P192 => return Err(missing),
             };
             head(&mut out, 0, number);
             negative(&mut out, 2);

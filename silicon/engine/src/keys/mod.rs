@@ -301,6 +301,15 @@ impl Key {
         secret::from_derived(key_type, template, shared)
     }
 
+    /// Whether only the policy `legacy-test` has such keys.
+    pub fn is_legacy(&self) -> bool {
+        match self {
+            Self::EcPrivate(key) => key.curve() == ec::Curve::P192,
+            Self::EcPublic(key) => key.curve() == ec::Curve::P192,
+            _ => false,
+        }
+    }
+
     /// Whether this private key belongs to that public one.
     pub fn is_pair_of(&self, public: &Key) -> bool {
         match (self.public_key_info(), public.public_key_info()) {

@@ -1,4 +1,4 @@
-//! CKK_EC: keys on P-256, P-384 and P-521. The vault stores the scalar.
+//! CKK_EC: keys on P-256, P-384 and P-521, and for outside suites P-192. The vault stores the scalar.
 
 use cryptoki_sys::*;
 
@@ -14,6 +14,7 @@ pub fn curve_of(attributes: &Attributes) -> Result<ec::Curve, Failure> {
         .ok_or(Failure::new(CKR_TEMPLATE_INCOMPLETE))?;
     ec::Curve::ALL
         .into_iter()
+        .chain([ec::Curve::P192])
         .find(|curve| curve.oid() == parameters)
         .ok_or(Failure::new(CKR_CURVE_NOT_SUPPORTED))
 }

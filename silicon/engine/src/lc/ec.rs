@@ -25,10 +25,12 @@ pub enum Curve {
     P384,
     /// secp521r1.
     P521,
+    /// secp192r1, for outside suites only (`p192`).
+    P192,
 }
 
 impl Curve {
-    /// All of them.
+    /// Those of FIPS 186-5.
     pub const ALL: [Curve; 3] = [Curve::P256, Curve::P384, Curve::P521];
 
     /// Bytes of a coordinate or scalar.
@@ -37,6 +39,7 @@ impl Curve {
             Self::P256 => 32,
             Self::P384 => 48,
             Self::P521 => 66,
+            Self::P192 => 24,
         }
     }
 
@@ -46,6 +49,7 @@ impl Curve {
             Self::P256 => 256,
             Self::P384 => 384,
             Self::P521 => 521,
+            Self::P192 => 192,
         }
     }
 
@@ -55,16 +59,18 @@ impl Curve {
             Self::P256 => &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07],
             Self::P384 => &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22],
             Self::P521 => &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23],
+            Self::P192 => &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x01],
         }
     }
 
     fn group(self) -> *const EC_GROUP {
-        // SAFETY: these return static groups.
+        // SAFETY: these return static groups; null (P-192 only) fails where it is used.
         unsafe {
             match self {
                 Self::P256 => EC_group_p256(),
                 Self::P384 => EC_group_p384(),
                 Self::P521 => EC_group_p521(),
+                Self::P192 => super::p192::group(),
             }
         }
     }
@@ -91,7 +97,10 @@ impl Handle {
         // SAFETY: a new key, owned by the handle; the group is static.
         unsafe {
             let key = Handle(EC_KEY_new());
-            if key.0.is_null() || EC_KEY_set_group(key.0, curve.group()) != 1 {
+            if key.0.is_null()
+                || curve.group().is_null()
+                || EC_KEY_set_group(key.0, curve.group()) != 1
+            {
                 return failed(Error::Internal);
             }
             Ok(key)

@@ -23,6 +23,7 @@ pub mod mldsa;
 pub mod mlkem;
 pub mod montgomery;
 mod number;
+mod p192;
 pub mod pem;
 pub mod pkcs8;
 pub mod random;
