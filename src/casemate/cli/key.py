@@ -231,23 +231,24 @@ def csr(
 @key.command("attest")
 @click.argument("name", type=KEY)
 @click.option("--nonce", required=True, help="The verifier's nonce in hexadecimal.")
+@click.option("--azure", is_flag=True, help="The Azure Integrated HSM's layout, version 1.")
 @click.option(
     "--chain", type=click.Path(path_type=Path), help="Write the certificates here, in PEM."
 )
 @output_option
 @partition_options
 @reports_errors
-def attest(*, name: str, nonce: str, chain: Path | None, out: str, where: Where) -> None:
+def attest(
+    *, name: str, nonce: str, azure: bool, chain: Path | None, out: str, where: Where
+) -> None:
     """Write the partition's signed report about a key (COSE_Sign1) over a nonce."""
     from casemate.hsm.client.certificates import pem
 
     with where.connected() as partition:
-        report = find_key(partition, name).attest(_hex(nonce))
+        report = find_key(partition, name).attest(_hex(nonce), version=1 if azure else 2)
         if chain is not None:
             certificates = partition.certificate_chain()
             chain.write_text("".join(pem(one, "CERTIFICATE") for one in certificates))
-            if not certificates:
-                click.echo("note: no root of trust has certified this partition yet", err=True)
     write_output(out, report)
 
 

@@ -64,5 +64,6 @@ def doctor(runtime: Path | None, as_json: bool) -> None:
             ("isolated", "yes" if answer["isolated"] else "NO: start it with casemate up"),
             ("kernel", answer["kernel"]),
             ("sealing", answer["sealing"]),
+            *((f"SHA-384: {name}", digest) for name, digest in answer["measurements"].items()),
         ]
     )

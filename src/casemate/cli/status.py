@@ -51,6 +51,7 @@ def render(answer: dict[str, Any]) -> None:
             ("state folder", answer["state_folder"]),
             ("sockets", answer["runtime_folder"]),
             ("sealing", answer["sealing"]),
+            ("measured", answer["measured"]),
             ("rollback", answer["rollback"]),
             ("store", answer["store"]),
         ]

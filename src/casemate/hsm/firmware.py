@@ -39,6 +39,7 @@ from casemate.hsm.commands import commands
 from casemate.hsm.control import Control
 from casemate.hsm.errors import Code, ModuleError
 from casemate.hsm.folders import Folders
+from casemate.hsm.measurement import Measurement, measure_self
 from casemate.hsm.notify import notify
 from casemate.hsm.partitions import Partitions
 from casemate.hsm.policy import Policy
@@ -67,6 +68,7 @@ class Firmware:
         self._control: Control | None = None
         self._admin = AdminServer(folders.admin_socket, commands(self))
         self._locks: list[int] = []
+        self._measurements: list[Measurement] = []
 
     # --- life --------------------------------------------------------------------------------
 
@@ -92,6 +94,8 @@ class Firmware:
                 f"silicon did not start: {error}",
                 advice="casemate doctor --offline says what this host allows",
             ) from error
+        self._measurements = measure_self(Path(_silicon.__file__))
+        engine.set_measurements(self._measurements)
         if failed := self._self_test(engine):
             self.machine.enter(ModuleState.ERROR)
             log.critical("self-tests failed: %s; the module refuses all service", failed)
@@ -206,6 +210,7 @@ class Firmware:
             "state_folder": str(self.folders.state),
             "runtime_folder": str(self.folders.runtime),
             "sealing": self._sealing.description,
+            "measured": "by itself, after it was loaded: no root of trust vouches for it",
             "rollback": "a swapped or partly restored state is detected; the rollback of the "
             "whole state folder is not: no anchor holds its counter",
             "store": "ok" if error is None else str(error),
@@ -223,6 +228,7 @@ class Firmware:
             "isolated": bool(sys.flags.isolated),
             "modules": sorted({name.partition(".")[0] for name in sys.modules}),
             "kernel": platform.release(),
+            "measurements": {name: digest.hex() for name, digest in self._measurements},
             "core_limit": resource.getrlimit(resource.RLIMIT_CORE)[0],
             "locked_memory_limit": [soft, hard],
             "sealing": self._sealing.description,

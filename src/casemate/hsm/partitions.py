@@ -23,6 +23,7 @@ from typing import Any
 from casemate import _silicon
 from casemate.hsm.errors import Code, ModuleError
 from casemate.hsm.folders import Folders, check_socket_path
+from casemate.hsm.identity import self_signed
 from casemate.hsm.policy import Policy, check_name
 from casemate.hsm.store import PartitionRow, RecordRow, Store
 
@@ -278,6 +279,7 @@ class Partitions:
         check_socket_path(path)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         remove_stale_socket(path)
+        entry.handle.set_chain([self_signed(entry.handle, created=entry.created)])
         entry.handle.listen(path)
         self._open_folder(entry)
 

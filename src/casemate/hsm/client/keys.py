@@ -421,12 +421,17 @@ class Key(Object):
             raise ArgumentError(f"{self.label or self.handle} has no public key")
         return info
 
-    def attest(self, nonce: bytes) -> bytes:
-        """Return the partition's signed report about this key (COSE_Sign1) over a nonce."""
+    def attest(self, nonce: bytes, *, version: int = 2) -> bytes:
+        """Return the partition's signed report about this key (COSE_Sign1) over a nonce.
+
+        The nonce has at most 128 bytes. Version 1 is the Azure Integrated HSM's layout; 2 carries
+        the digests of the module's code too. `Partition.certificate_chain` verifies it.
+        """
         return self.partition.connection.call(
             Operation.ATTEST_KEY,
             doing=f"attest {self.label}",
             object=self.handle,
+            aux=version,
             data=nonce,
         ).output
 

@@ -364,7 +364,7 @@ class Partition:
     def certificate_chain(self) -> list[bytes]:
         """Return the certificates (DER) of the identity key that signs key reports, leaf first.
 
-        It is empty until the root of trust has certified the partition.
+        Until a root of trust has certified the partition it is one, signed by itself.
         """
         answer = self.connection.call(
             Operation.PARTITION_CHAIN, doing="read the partition's certificates"
