@@ -132,8 +132,8 @@ class MailboxServer:
         first = client.recv(1)
         if not first:
             return None
+        deadline = time.monotonic() + self._timeout
         try:
-            deadline = time.monotonic() + self._timeout
             header = first + _read(client, FRAME_HEADER.size - 1, deadline)
             user, command, length = decode_request_header(header)
             return RequestFrame(user, command, _read(client, length, deadline))
@@ -141,7 +141,20 @@ class MailboxServer:
             failure = ResponseFrame(MailboxStatus.FAILURE, Code.RUNTIME_MAILBOX_INVALID_PARAMS, b"")
             client.settimeout(self._timeout)
             client.sendall(failure.encode())
+            client.shutdown(socket.SHUT_WR)
+            _drain(client, deadline + self._timeout)
             raise
+
+
+def _drain(client: socket.socket, deadline: float) -> None:
+    """Read what still comes until the client is done, so that it sees the answer and no reset."""
+    while (left := deadline - time.monotonic()) > 0:
+        client.settimeout(left)
+        try:
+            if not client.recv(65536):
+                return
+        except OSError:
+            return
 
 
 def _read(client: socket.socket, size: int, deadline: float) -> bytes:
