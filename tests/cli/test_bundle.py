@@ -99,6 +99,8 @@ def test_lms_keys_are_directories_and_their_leaves_are_used_up(workshop: Worksho
     assert run_json("bundle", "verify", workshop / "bundle.bin", *workshop.hashes())["boots"]
     signature = fb.LAYOUT["vendor_pqc_signature"].of((workshop / "bundle.bin").read_bytes())
     assert lms.LmsSignature.decode(signature[:1620]).leaf == 1
+    assert run_json("bundle", "inspect", workshop / "bundle.bin")["vendor"]["lms_leaf"] == 1
+    assert "owner (LMS leaf 1)" in run("bundle", "inspect", workshop / "bundle.bin").stdout
     moved = run_json(
         *("bundle", "move-key", workshop / "vendor-lms", "--first-leaf", 9, "--yes"),
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import collections
 import hashlib
 import os
+import re
 import struct
 import subprocess
 from pathlib import Path
@@ -21,6 +22,7 @@ import pytest
 
 from casemate.formats import firmware_bundle as fb
 from casemate.formats import soc_manifest as sm
+from casemate.rot import lms
 from casemate.rot.bundle.verdict import judge
 from casemate.rot.firmware import ResetReason
 from casemate.rot.fuses import Fuses, Lifecycle, PqcKeyType
@@ -159,3 +161,33 @@ def test_what_the_public_generator_lays_out_we_lay_out_to_the_byte() -> None:
         index = manifest.vendor_ecc_index
         key = fb.LAYOUT["vendor_ecc_key"].of(theirs)
         assert hashlib.sha384(key).digest() == info.ecc.hashes[index]
+
+
+def test_the_public_lms_test_key_grows_to_its_public_tree() -> None:
+    """The public generator makes one leaf of a tree (5) from its seed; all others have a key of
+    zeros. So the seed's derivation, the leaf's node and the joining of a tree are compared.
+    """
+    source = _suite().parent / "caliptra-sw" / "image" / "fake-keys" / "src" / "lib.rs"
+    if not source.is_file():
+        pytest.skip(f"{source} is missing: the public test keys are not here")
+    block = source.read_text().split("const VENDOR_LMS_KEY_0_PRIVATE")[1].split("};")[0]
+    numbers = bytes(int(each, 16) for each in re.findall(r"0x([0-9a-f]{2})\b", block))
+    identifier, seed = numbers[:16], numbers[16:40]
+    leaves = [
+        hashlib.sha256(identifier + number.to_bytes(4, "big") + b"\x82\x82" + bytes(24)).digest()[
+            :24
+        ]
+        for number in range(1 << 15, 1 << 16)
+    ]
+    leaves[5] = lms.leaf_node(seed, identifier, 5, tree=lms.TREE_M24_H15, ots=lms.OTS_N24_W4)
+    nodes = lms.join_nodes(identifier, leaves)
+    bundle = (_suite() / "generated" / "lms0.bin").read_bytes()
+    public = fb.LAYOUT["vendor_pqc_key"].of(bundle)[:48]
+    assert lms.LmsPublicKey.decode(public).root == nodes[1]
+    signature = fb.LAYOUT["vendor_pqc_signature"].of(bundle)[:1620]
+    read = lms.LmsSignature.decode(signature)
+    assert (read.leaf, read.path) == (5, lms.path_of(nodes, 5))
+    header = fb.LAYOUT["header"].of(bundle)[:120]
+    digest = hashlib.sha384(header).digest()
+    again = lms.sign_leaf(seed, identifier, 5, digest, path=read.path, randomizer=read.randomizer)
+    assert again.encode() == signature

@@ -168,8 +168,12 @@ def _report(out: Path, made: bytes, *, as_json: bool) -> None:
 
 
 def _signed_by(found: Inspection) -> str:
-    parties = [("vendor", found.vendor_signed), ("owner", found.owner_signed)]
-    return " and ".join(name for name, signed in parties if signed) or "nobody yet"
+    signed = []
+    for party, did in (("vendor", found.vendor_signed), ("owner", found.owner_signed)):
+        leaf = found.lms_leaf(party)
+        if did:
+            signed.append(party if leaf is None else f"{party} (LMS leaf {leaf})")
+    return " and ".join(signed) or "nobody yet"
 
 
 @bundle.command()

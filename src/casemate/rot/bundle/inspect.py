@@ -30,6 +30,14 @@ class Inspection:
             PqcKeyType(kind) if kind in (1, 3) else PqcKeyType.UNPROGRAMMED, f"unknown ({kind})"
         )
 
+    def lms_leaf(self, party: str) -> int | None:
+        """The leaf that a party's LMS signature used up; None without one."""
+        signed = self.vendor_signed if party == "vendor" else self.owner_signed
+        if not signed or self.manifest.pqc_key_type != PqcKeyType.LMS:
+            return None
+        vendor, owner = self.manifest.vendor_signatures, self.manifest.owner_signatures
+        return int.from_bytes((vendor if party == "vendor" else owner).pqc[:4], "big")
+
     def to_json(self) -> dict[str, object]:
         """The inspection as JSON values; bytes in hexadecimal."""
         manifest, header = self.manifest, self.manifest.header
@@ -42,6 +50,7 @@ class Inspection:
             "vendor": {
                 "hash": self.vendor_hash.hex(),
                 "signed": self.vendor_signed,
+                "lms_leaf": self.lms_leaf("vendor"),
                 "ecc_index": manifest.vendor_ecc_index,
                 "ecc_keys": _hashes(manifest.vendor_key_info.ecc),
                 "ecc_key": manifest.vendor_keys.ecc.hex(),
@@ -52,6 +61,7 @@ class Inspection:
             "owner": {
                 "hash": self.owner_hash.hex(),
                 "signed": self.owner_signed,
+                "lms_leaf": self.lms_leaf("owner"),
                 "ecc_key": manifest.owner_keys.ecc.hex(),
                 **_validity(header.owner),
             },
