@@ -4,7 +4,7 @@
 //! - a sensitive key is wrapped only by a secret key that was always sensitive itself, and never by
 //!   a key that may also decrypt (itself, or as the private half of a public key that is here);
 //! - what a sensitive key unwraps is sensitive;
-//! - a key derived or encapsulated from a sensitive key is sensitive.
+//! - a key derived or encapsulated from a sensitive key is sensitive (`derivation` has more).
 //!
 //! The policy `legacy-test` lifts the first half of the first rule and the second rule, which outside
 //! suites of older semantics trip over.
@@ -12,6 +12,7 @@
 use casemate_transport::message::{Operation, Usage};
 use cryptoki_sys::*;
 
+use super::derivation::DERIVED_MIN;
 use super::objects::decode;
 use super::{Call, Outcome, Result};
 use crate::attributes::Attributes;
@@ -65,7 +66,7 @@ impl Call<'_> {
     }
 
     /// Completes the template of a made key with what follows from its value.
-    fn finish(
+    pub(super) fn finish(
         &self,
         class: CK_OBJECT_CLASS,
         origin: Origin,
@@ -244,81 +245,6 @@ impl Call<'_> {
         self.add_objects("unwrap a key", vec![object], Vec::new())
     }
 
-    // --- derivation ----------------------------------------------------------------------------
-
-    fn derive_key(&mut self) -> Result<Outcome> {
-        let mechanism = self.mechanism()?;
-        let (base, key) = self.key_for(self.header.object, Usage::Derive, self.header.mechanism)?;
-        let mut template = self.template()?;
-        impose(&mut template, base.attributes.get(CKA_DERIVE_TEMPLATE))?;
-        template.set_default(CKA_CLASS, &CKO_SECRET_KEY.to_le_bytes());
-        self.check_derived(&base, &mut template)?;
-        mechanism.check(Usage::Derive, Some(&key), self.parameters)?;
-        self.require_context(&base)?;
-        let derived = mechanism.derive(self, &key, self.parameters, &template)?;
-        let mut objects = Vec::new();
-        if let Some(made) = derived.key {
-            objects.push(self.finish_derived(&base, template, made)?);
-        }
-        for (mut template, made) in derived.further {
-            self.check_derived(&base, &mut template)?;
-            objects.push(self.finish_derived(&base, template, made)?);
-        }
-        self.add_objects("derive a key", objects, derived.output)
-    }
-
-    fn check_derived(&self, base: &Object, template: &mut Attributes) -> Result<()> {
-        let class = template.number(CKA_CLASS)?.unwrap_or(CKO_SECRET_KEY);
-        if !matches!(class, CKO_SECRET_KEY | CKO_DATA) {
-            return Err(CKR_TEMPLATE_INCONSISTENT.into());
-        }
-        template::check(class, template)?;
-        self.require_creation_of(template)?;
-        if class == CKO_DATA {
-            return Ok(());
-        }
-        // From a sensitive key only sensitive ones come, from one that stays only those that stay.
-        if base.attributes.is_true(CKA_SENSITIVE) && !self.policy.legacy_test {
-            if template.boolean(CKA_SENSITIVE)? == Some(false) {
-                return Err(CKR_TEMPLATE_INCONSISTENT.into());
-            }
-            template.set_boolean(CKA_SENSITIVE, true);
-        }
-        if !base.attributes.is_true(CKA_EXTRACTABLE)
-            && base.class == CKO_SECRET_KEY
-            && !self.policy.legacy_test
-        {
-            if template.boolean(CKA_EXTRACTABLE)? == Some(true) {
-                return Err(CKR_TEMPLATE_INCONSISTENT.into());
-            }
-            template.set_boolean(CKA_EXTRACTABLE, false);
-        }
-        Ok(())
-    }
-
-    fn finish_derived(
-        &self,
-        base: &Object,
-        template: Attributes,
-        made: Made,
-    ) -> Result<(Attributes, Option<Key>)> {
-        let class = template.number(CKA_CLASS)?.unwrap_or(CKO_SECRET_KEY);
-        let (mut attributes, key) = self.finish(class, Origin::Derived, template, made)?;
-        if class == CKO_DATA {
-            if let Some(Key::Secret(key)) = &key {
-                attributes.set(CKA_VALUE, key.value().expose());
-            }
-            return Ok((attributes, None));
-        }
-        let always =
-            base.attributes.is_true(CKA_ALWAYS_SENSITIVE) && attributes.is_true(CKA_SENSITIVE);
-        let never =
-            base.attributes.is_true(CKA_NEVER_EXTRACTABLE) && !attributes.is_true(CKA_EXTRACTABLE);
-        attributes.set_boolean(CKA_ALWAYS_SENSITIVE, always);
-        attributes.set_boolean(CKA_NEVER_EXTRACTABLE, never);
-        Ok((attributes, key))
-    }
-
     // --- encapsulation -------------------------------------------------------------------------
 
     fn encapsulate_key(&mut self) -> Result<Outcome> {
@@ -375,17 +301,23 @@ impl Call<'_> {
         self.require_creation_of(&template)?;
         let kind = template.number(CKA_KEY_TYPE)?.unwrap_or(CKK_GENERIC_SECRET);
         let made = Key::from_shared(kind, &template, &secret)?;
+        if let Key::Secret(key) = &made.key
+            && key.value().len() < DERIVED_MIN
+            && !self.policy.legacy_test
+        {
+            return Err(CKR_KEY_SIZE_RANGE.into());
+        }
         self.finish(CKO_SECRET_KEY, Origin::Derived, template, made)
     }
 
-    fn require_creation_of(&self, template: &Attributes) -> Result<()> {
+    pub(super) fn require_creation_of(&self, template: &Attributes) -> Result<()> {
         let session = self.session()?;
         self.require_creation(&session, template)
     }
 }
 
 /// A wrapping key's template for what it unwraps or derives: what it says must hold, and is set.
-fn impose(template: &mut Attributes, required: Option<&[u8]>) -> Result<()> {
+pub(super) fn impose(template: &mut Attributes, required: Option<&[u8]>) -> Result<()> {
     let Some(required) = required else {
         return Ok(());
     };

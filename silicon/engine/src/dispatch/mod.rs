@@ -28,6 +28,7 @@ use crate::session::Session;
 
 mod admin;
 mod crypto;
+mod derivation;
 mod keys;
 mod objects;
 mod sessions;

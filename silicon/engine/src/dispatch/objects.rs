@@ -78,6 +78,19 @@ impl Call<'_> {
         made: Vec<(Attributes, Option<Key>)>,
         output: Vec<u8>,
     ) -> Result<Outcome> {
+        self.add_objects_with(operation, made, |handles| {
+            let handle = |index: usize| handles.get(index).copied().unwrap_or(0);
+            (output, handle(0), handle(1))
+        })
+    }
+
+    /// The same, with an answer (output and two values) made from all handles.
+    pub(super) fn add_objects_with(
+        &mut self,
+        operation: &'static str,
+        made: Vec<(Attributes, Option<Key>)>,
+        answer: impl FnOnce(&[u64]) -> (Vec<u8>, u64, u64),
+    ) -> Result<Outcome> {
         let session = self.session()?;
         self.partition.require_room(made.len() as u64)?;
         let mut objects = Vec::with_capacity(made.len());
@@ -100,12 +113,11 @@ impl Call<'_> {
             }
             objects.push(object);
         }
-        let handle = |index: usize| {
-            objects
-                .get(index)
-                .map_or(0, |object: &Object| object.handle)
-        };
-        let (value0, value1) = (handle(0), handle(1));
+        let handles: Vec<u64> = objects
+            .iter()
+            .map(|object: &Object| object.handle)
+            .collect();
+        let (output, value0, value1) = answer(&handles);
         let partition = self.partition.clone();
         let apply = move || {
             objects.into_iter().for_each(|object| {

@@ -7,6 +7,7 @@ use cryptoki_sys::*;
 
 use crate::attributes::Attributes;
 use crate::failure::Failure;
+use crate::lc::aes::BLOCK;
 use crate::lc::{self, Secret, ec, edwards, mldsa, mlkem, montgomery};
 use crate::mechanisms::Made;
 
@@ -276,13 +277,18 @@ impl Key {
                 Err(CKR_TEMPLATE_INCONSISTENT.into())
             };
         }
-        // Mechanisms that cannot tell the length (padding with zeros) leave it to the template.
+        // Mechanisms that fill up with zeros leave the length to the template. Nothing else is cut
+        // off: ever longer beginnings of one wrapped key would give it away byte by byte.
         let material = match template.number(CKA_VALUE_LEN)? {
             Some(length) => {
-                let kept = usize::try_from(length)
+                let (kept, rest) = usize::try_from(length)
                     .ok()
-                    .and_then(|n| material.expose().get(..n));
-                Secret::copy(kept.ok_or(Failure::new(CKR_TEMPLATE_INCONSISTENT))?)
+                    .and_then(|length| material.expose().split_at_checked(length))
+                    .ok_or(Failure::new(CKR_TEMPLATE_INCONSISTENT))?;
+                if rest.len() >= BLOCK || rest.iter().any(|byte| *byte != 0) {
+                    return Err(CKR_TEMPLATE_INCONSISTENT.into());
+                }
+                Secret::copy(kept)
             }
             None => material,
         };

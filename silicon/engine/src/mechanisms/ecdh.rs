@@ -134,11 +134,7 @@ impl Mechanism for Ecdh {
                 secret::made(kind, x963(hash, &secret, agreement.shared, length)?)?
             }
         };
-        Ok(Derived {
-            key: Some(made),
-            further: Vec::new(),
-            output: Vec::new(),
-        })
+        Ok(Derived::one(made))
     }
 }
 

@@ -21,19 +21,23 @@ use crate::lc::{Input, Output, Secret};
 pub mod aes;
 pub mod buffered;
 pub mod cmac;
+pub mod combine;
 pub mod curve25519;
 pub mod digest;
 pub mod ec;
 pub mod ecdh;
 pub mod gcm;
 pub mod hashed;
+pub mod hkdf;
 pub mod hmac;
+pub mod kbkdf;
 pub mod keywrap;
 pub mod mldsa;
 pub mod mlkem;
 pub mod rsa;
 pub mod rsa_encrypt;
 pub mod secret;
+pub mod tls;
 pub mod xts;
 
 #[cfg(test)]
@@ -114,14 +118,38 @@ pub struct Made {
 }
 
 /// What a derivation gives: the key, or for mechanisms that make several, all of them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Derived {
     /// The key of the template; None where the mechanism makes only further keys.
     pub key: Option<Made>,
     /// Further keys (TLS key sets, additional derived keys), each with its template's attributes.
-    pub further: Vec<(Attributes, Made)>,
-    /// Bytes that go back to the caller (IVs, versions).
+    /// The answer's output begins with a handle for each, 0 where there is none.
+    pub further: Vec<Option<(Attributes, Made)>>,
+    /// Bytes that go back to the caller behind the handles (IVs, versions).
     pub output: Vec<u8>,
+}
+
+impl Derived {
+    /// One key and nothing else.
+    pub fn one(made: Made) -> Self {
+        Self {
+            key: Some(made),
+            ..Self::default()
+        }
+    }
+}
+
+/// How what is derived relates to its base key: it decides what the result may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lineage {
+    /// A one-way function of the base key.
+    Function,
+    /// A one-way function, part of whose output the caller gets in clear.
+    Shown,
+    /// A one-way function whose output is a data object.
+    Data,
+    /// The base key, and these further keys, can be computed from the result.
+    Transparent(Vec<u64>),
 }
 
 /// A mechanism.
@@ -313,6 +341,11 @@ pub trait Mechanism: Sync {
         Err(CKR_MECHANISM_INVALID.into())
     }
 
+    /// How what `derive` gives relates to the base key.
+    fn lineage(&self, parameters: &[u8]) -> Result<Lineage, Failure> {
+        Ok(Lineage::Function)
+    }
+
     /// Derives from a base key.
     fn derive(
         &self,
@@ -359,6 +392,10 @@ const FAMILIES: &[&[&dyn Mechanism]] = &[
     xts::TABLE,
     gcm::TABLE,
     keywrap::TABLE,
+    hkdf::TABLE,
+    kbkdf::TABLE,
+    tls::TABLE,
+    combine::TABLE,
     ec::TABLE,
     ecdh::TABLE,
 ];
