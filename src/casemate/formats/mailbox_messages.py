@@ -216,6 +216,15 @@ class DeriveStableKey(Fixed):
     info: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class AttestedRequest(Fixed):
+    """A layer (1 LDevID, 2 FMC alias, 3 RT alias) and a nonce."""
+
+    LAYOUT = struct.Struct("<I32s")
+    layer: int
+    nonce: bytes
+
+
 # --- responses ------------------------------------------------------------------------------
 
 

@@ -6,8 +6,8 @@ import hashlib
 
 import pytest
 
+from casemate.formats import cbor, cose, x509
 from casemate.formats import mailbox_messages as messages
-from casemate.formats import x509
 from casemate.formats.dpe import (
     DEFAULT_HANDLE,
     CertifiedKey,
@@ -19,7 +19,8 @@ from casemate.formats.dpe import (
 )
 from casemate.formats.mailbox import CommandId as Command
 from casemate.formats.mailbox import MailboxStatus, open_response, seal_request
-from casemate.rot.chain import check_chain
+from casemate.rot.bundle.signatures import Outcome, check_ecdsa, check_mldsa
+from casemate.rot.chain import check_chain, verify_signature
 from casemate.rot.identity import Algorithm, LayerName
 from casemate.rot.mailbox import Code
 from casemate.rot.mailbox.mailbox import ROM_COMMANDS, RUNTIME_COMMANDS
@@ -242,3 +243,43 @@ def test_the_idevid_certificate_is_joined_and_put_before_the_chain(
     full = messages.encode_sized(bytes(room))
     codes = [runtime.frame(populate, seal_request(populate, full)).error for _ in range(5)]
     assert codes[-1] == Code.RUNTIME_IDEV_CERT_POPULATION_FAILED
+
+
+@pytest.mark.parametrize("algorithm", Algorithm)
+def test_attested_requests_are_signed_by_the_runtime(runtime: Bench, algorithm: Algorithm) -> None:
+    ecc = algorithm is Algorithm.ECC
+    command = Command.GET_ATTESTED_ECC384_CSR if ecc else Command.GET_ATTESTED_MLDSA87_CSR
+    nonce = bytes(range(32))
+    alias = runtime.device.root.subjects[LayerName.RT_ALIAS][algorithm]
+    for number, layer in ((1, LayerName.LDEVID), (2, LayerName.FMC_ALIAS), (3, LayerName.RT_ALIAS)):
+        body = messages.AttestedRequest(number, nonce).encode()
+        token = messages.decode_sized(runtime.ask(command, body, PL1))
+        message, tags = cose.decode(token)
+        assert tags == (61, 18)
+        assert message.headers == {1: -51 if ecc else -50, 3: 263, 4: alias.key_id}
+        structure = message.to_be_signed()
+        if ecc:
+            assert (
+                check_ecdsa(
+                    hashlib.sha384(structure).digest(), alias.public_key[1:], message.signature
+                )
+                is Outcome.GOOD
+            )
+        else:
+            # As the firmware does it: over the words of a digest, with the byte of padding.
+            digest = messages.swap_words(hashlib.sha384(structure).digest())
+            assert len(message.signature) == 4628
+            assert check_mldsa(digest, alias.public_key, message.signature) is Outcome.GOOD
+        claims = cbor.decode(message.payload)
+        assert claims[10] == nonce
+        (attribute,) = claims[-70002]
+        assert (attribute.number, attribute.value[-1]) == (111, number)
+        request = x509.read_request(claims[-70001])
+        assert request.subject == runtime.device.root.subjects[layer][algorithm].name
+        if layer is LayerName.LDEVID:
+            signature = request.signed.signature
+            assert not any(signature) if not ecc else request.signed.ecdsa_r_s == (0, 0)
+        else:
+            verify_signature(request.signed, request.spki)
+    for wrong in (messages.AttestedRequest(4, nonce).encode(), b""):
+        assert runtime.refused(command, wrong) == Code.RUNTIME_MAILBOX_INVALID_PARAMS

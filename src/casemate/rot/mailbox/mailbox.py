@@ -34,6 +34,7 @@ from casemate.rot.boot import State
 from casemate.rot.errors import RotError
 from casemate.rot.identity import Algorithm, LayerName
 from casemate.rot.mailbox import (
+    attested_csr,
     dpe_commands,
     firmware_commands,
     identity_commands,
@@ -111,6 +112,8 @@ RUNTIME_COMMANDS: Mapping[int, Handler] = MappingProxyType(
         CommandId.GET_FMC_ALIAS_MLDSA87_CERT: _certificate(LayerName.FMC_ALIAS, _MLDSA),
         CommandId.GET_RT_ALIAS_ECC384_CERT: _certificate(LayerName.RT_ALIAS, _ECC),
         CommandId.GET_RT_ALIAS_MLDSA87_CERT: _certificate(LayerName.RT_ALIAS, _MLDSA),
+        CommandId.GET_ATTESTED_ECC384_CSR: attested_csr.attested_request(_ECC),
+        CommandId.GET_ATTESTED_MLDSA87_CSR: attested_csr.attested_request(_MLDSA),
         CommandId.STASH_MEASUREMENT: measurement_commands.stash,
         CommandId.EXTEND_PCR: measurement_commands.extend_pcr,
         CommandId.INCREMENT_PCR_RESET_COUNTER: measurement_commands.increment_reset_counter,
