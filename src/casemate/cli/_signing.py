@@ -98,7 +98,10 @@ def fuse_options(command: Callable[..., R]) -> Callable[..., R]:
     """Add the options that say which device is asked about; the command gets `fuses`."""
     options = [
         click.option(
-            "--fuses", "fuse_file", help="A fuse file, or `default` (the public test values)."
+            "--fuses",
+            "fuse_file",
+            metavar="FUSES",
+            help="A fuse file, a device's folder, or `default` (the public test values).",
         ),
         click.option(
             "--vendor-hash", type=DIGEST, help="Vendor hash in the fuses (SHA-384) [--fuses]."
@@ -166,7 +169,7 @@ class DeviceFuses:
     def resolve(self, pqc_key_type: int) -> Fuses:
         """The fuses. Raises FuseFileError, or a usage error if nothing says what is fused."""
         if self._file is not None:
-            return dataclasses.replace(read_fuses(self._file), **self._changes)
+            return dataclasses.replace(_read_fuses(self._file), **self._changes)
         if not self._changes:
             raise click.UsageError(
                 "which device? give --fuses FILE, or --vendor-hash and --owner-hash"
@@ -174,6 +177,14 @@ class DeviceFuses:
         known = pqc_key_type if pqc_key_type in (1, 3) else PqcKeyType.MLDSA
         defaults = {"lifecycle": Lifecycle.PRODUCTION, "pqc_key_type": PqcKeyType(known)}
         return Fuses(**(defaults | self._changes))
+
+
+def _read_fuses(name: str) -> Fuses:
+    if not Path(name).is_dir():
+        return read_fuses(name)
+    from casemate.rot.device_folder import DeviceFolder
+
+    return DeviceFolder(Path(name)).fuse_file.read()
 
 
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:

@@ -304,7 +304,9 @@ class LmsKey:
             ours, theirs, leaf = self._agreed(state, anchor)
             if leaf >= self.capacity:
                 raise LmsKeyError(f"{self._directory}: all {self.capacity} leaves are used")
-            theirs = self._anchor.advance(anchor, theirs, next_leaf=leaf, intent=leaf + 1)
+            # The anchor's next leaf follows the state's, also after a crash has skipped one: so a
+            # second crash right here still leaves anchor <= state <= intent.
+            theirs = self._anchor.advance(anchor, theirs, next_leaf=ours.next_leaf, intent=leaf + 1)
             self._state.advance(state, ours, next_leaf=leaf + 1, intent=leaf + 1)
             self._anchor.advance(anchor, theirs, next_leaf=leaf + 1, intent=leaf + 1)
             return leaf
