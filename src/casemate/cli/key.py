@@ -13,6 +13,7 @@ from casemate.cli._module import (
     print_json,
     print_table,
     reports_errors,
+    working,
 )
 from casemate.cli._partition import (
     KEY,
@@ -29,7 +30,7 @@ from casemate.hsm.client.algorithms import Algorithm, Purpose
 
 if TYPE_CHECKING:
     from casemate.formats.pkcs11_wire import Value
-    from casemate.hsm.client import Object, Partition
+    from casemate.hsm.client import Key, Object, Partition
 
 _A = Attribute
 _USES = (
@@ -80,24 +81,16 @@ def generate(
     with where.connected() as partition:
         identity = _new_identity(partition, label, id_)
         options: dict[str, Any] = {"extractable": extractable, "purpose": Purpose(purpose)}
-        if chosen.recipe.is_pair:
-            pair = partition.generate(
-                chosen,
-                label=label,
-                id=identity,
-                stored=True,
-                **options,
-            )
-            made = pair.private
-        else:
-            made = partition.generate_secret(
-                chosen,
-                label=label,
-                id=identity,
-                stored=True,
-                **options,
-            )
+        with working(f"making a {algorithm} key in {partition.name}"):
+            made = _make(partition, chosen, label=label, id=identity, stored=True, **options)
         _print(made, as_json=as_json)
+
+
+def _make(partition: Partition, algorithm: Algorithm, **options: Any) -> Key:
+    """Generate, and return the private or secret key."""
+    if algorithm.recipe.is_pair:
+        return partition.generate(algorithm, **options).private
+    return partition.generate_secret(algorithm, **options)
 
 
 def _hex(text: str) -> bytes:

@@ -59,19 +59,22 @@ class Control:
         self._thread.start()
 
     def stop(self) -> None:
-        """Settle what is there and end."""
+        """Settle what is under way and end; what comes later silicon refuses when it stops."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=10)
+            self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            stopping = self._stopping.is_set()
-            changes = self._engine.next_changes(BATCH_MAX, 0 if stopping else _WAIT_MS)
-            if changes:
+        while not self._stopping.is_set():
+            changes = self._engine.next_changes(BATCH_MAX, _WAIT_MS)
+            if not changes:
+                continue
+            try:
                 self.settle(changes)
-            elif stopping:
-                return
+            except Exception:
+                # Nothing here may end the thread. Silicon refuses a change that is dropped
+                # unanswered, so no client waits for it.
+                log.exception("changes were refused: the firmware failed")
 
     def settle(self, changes: Sequence[_silicon.Change]) -> None:
         """Decide on every change, store the accepted ones together, answer all of them."""
@@ -84,8 +87,15 @@ class Control:
                     change.refuse(reason)
                 else:
                     accepted.setdefault(change.partition, []).append(change)
-            for partition, group in accepted.items():
-                root = self._engine.seal_root(partition, group)
+            for partition, group in list(accepted.items()):
+                try:
+                    root = self._engine.seal_root(partition, group)
+                except RuntimeError as error:
+                    # One partition's trouble must not refuse the others' changes.
+                    log.error("changes of a partition were refused: %s", error)
+                    for change in accepted.pop(partition):
+                        change.refuse(CKR_DEVICE_ERROR)
+                    continue
                 rows.extend(stored(partition, r) for change in group for r in change.records)
                 rows.append(stored(partition, root))
             settled = [change for group in accepted.values() for change in group]

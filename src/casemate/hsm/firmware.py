@@ -188,13 +188,15 @@ class Firmware:
         """Destroy every key in memory, then what could open those on disk."""
         partitions = self.partitions(ModuleState.OPERATIONAL, ModuleState.SUSPENDED)
         engine, store = _there(self._engine), _there(self._store)
-        self.machine.enter(ModuleState.ZEROIZED)
-        log.critical("zeroizing")
-        engine.zeroize()
-        self._sealing.destroy()
-        store.erase()
-        store.set_fact(_ZEROIZED, str(int(time.time())))
-        partitions.forget_all()
+        # The lock keeps `control` from storing a batch between the wiping and the erasing.
+        with partitions.lock:
+            self.machine.enter(ModuleState.ZEROIZED)
+            log.critical("zeroizing")
+            engine.zeroize()
+            self._sealing.destroy()
+            store.erase()
+            store.set_fact(_ZEROIZED, str(int(time.time())))
+            partitions.forget_all()
 
     def status(self) -> dict[str, Any]:
         """What an operator sees first."""
