@@ -118,9 +118,9 @@ class Firmware:
         self._sealing.unseal(engine, create=not store.partitions())
         self._partitions = Partitions(engine, store, self.folders)
         self._control = Control(engine, store, self._partitions, self.machine)
+        self._partitions.open_all()
         self.machine.enter(ModuleState.OPERATIONAL)
         self._control.start()
-        self._partitions.open_all()
 
     def stop(self) -> None:
         """End in order: no new commands, begun changes settled, sockets away, keys wiped."""
