@@ -8,9 +8,10 @@ use super::error::{check, failed};
 use super::{Error, Input, Output, Secret};
 use aws_lc_sys::{
     EVP_AEAD, EVP_AEAD_CTX, EVP_AEAD_CTX_free, EVP_AEAD_CTX_new, EVP_AEAD_CTX_open_gather,
-    EVP_AEAD_CTX_seal_scatter, EVP_CIPHER_CTX_ctrl, EVP_CTRL_AEAD_GET_TAG, EVP_CTRL_AEAD_SET_IVLEN,
-    EVP_CipherInit_ex, EVP_CipherUpdate, EVP_EncryptFinal_ex, EVP_aead_aes_128_gcm,
-    EVP_aead_aes_192_gcm, EVP_aead_aes_256_gcm, EVP_aes_128_gcm, EVP_aes_192_gcm, EVP_aes_256_gcm,
+    EVP_AEAD_CTX_seal, EVP_AEAD_CTX_seal_scatter, EVP_CIPHER_CTX_ctrl, EVP_CTRL_AEAD_GET_TAG,
+    EVP_CTRL_AEAD_SET_IVLEN, EVP_CipherInit_ex, EVP_CipherUpdate, EVP_EncryptFinal_ex,
+    EVP_aead_aes_128_gcm, EVP_aead_aes_192_gcm, EVP_aead_aes_256_gcm, EVP_aes_128_gcm,
+    EVP_aes_192_gcm, EVP_aes_256_gcm,
 };
 
 /// Bytes of the usual tag.
@@ -115,13 +116,36 @@ impl AesGcm {
         }
         let length = input.len();
         let target = output.reserve(length + tag)?;
-        let copy =
-            (input.overlaps(output, length) && !input.in_place(output)).then(|| input.to_secret());
+        let copy = (input.overlaps(output, length + tag) && !input.in_place(output))
+            .then(|| input.to_secret());
         let input = copy
             .as_ref()
             .map_or(input, |copy| Input::new(copy.expose()));
+        if tag == TAG {
+            let mut written = 0;
+            // SAFETY: the input is readable for the length, the target writable for tag and
+            // ciphertext; all else comes with its length.
+            let done = unsafe {
+                EVP_AEAD_CTX_seal(
+                    self.context.0,
+                    target,
+                    &mut written,
+                    length + TAG,
+                    iv.as_ptr(),
+                    iv.len(),
+                    input.as_ptr(),
+                    length,
+                    associated.as_ptr(),
+                    associated.len(),
+                )
+            };
+            check(done, Error::DataLength)?;
+            output.advance(written);
+            return Ok(());
+        }
+        // A shorter tag is the first bytes of the whole one.
         let mut whole_tag = [0; TAG];
-        let mut tag_length = 0;
+        let mut written = 0;
         // SAFETY: the input is readable and the target writable for the length; the tag is private;
         // all else comes with its length.
         let done = unsafe {
@@ -129,7 +153,7 @@ impl AesGcm {
                 self.context.0,
                 target,
                 whole_tag.as_mut_ptr(),
-                &mut tag_length,
+                &mut written,
                 TAG,
                 iv.as_ptr(),
                 iv.len(),
@@ -143,7 +167,6 @@ impl AesGcm {
         };
         check(done, Error::DataLength)?;
         output.advance(length);
-        // A shorter tag is the first bytes of the whole one.
         output.write(whole_tag.get(..tag).unwrap_or(&whole_tag))
     }
 
