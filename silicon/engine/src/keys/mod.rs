@@ -336,7 +336,7 @@ fn take(attributes: &mut Attributes, kind: u64) -> Result<Secret, Failure> {
 impl From<lc::Error> for Failure {
     fn from(error: lc::Error) -> Self {
         match error {
-            lc::Error::Key | lc::Error::Encoding => CKR_ATTRIBUTE_VALUE_INVALID.into(),
+            lc::Error::Key | lc::Error::Encoding(_) => CKR_ATTRIBUTE_VALUE_INVALID.into(),
             lc::Error::Size => CKR_KEY_SIZE_RANGE.into(),
             lc::Error::Parameter => CKR_MECHANISM_PARAM_INVALID.into(),
             lc::Error::DataLength => CKR_DATA_LEN_RANGE.into(),

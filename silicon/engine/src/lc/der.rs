@@ -1,7 +1,7 @@
 //! DER (X.690) as keys need it: a bounded reader of tag, length and value, and an encoder.
 //!
 //! The reader takes definite, minimal lengths and single-byte tags only; whatever else, and
-//! whatever is left over, is `Error::Encoding`.
+//! whatever is left over, is `Error::Encoding` with the name of the structure.
 
 use super::{Error, Secret};
 
@@ -32,67 +32,53 @@ pub const fn primitive(number: u8) -> u8 {
 
 /// What is left to read.
 #[derive(Clone, Copy, Debug)]
-pub struct Reader<'a>(&'a [u8]);
+pub struct Reader<'a> {
+    rest: &'a [u8],
+    name: &'static str,
+}
 
 impl<'a> Reader<'a> {
-    /// Reads these bytes.
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+    /// Reads these bytes, which are a structure of this name.
+    pub fn new(bytes: &'a [u8], name: &'static str) -> Self {
+        Self { rest: bytes, name }
+    }
+
+    /// The error of this structure.
+    pub fn malformed(&self) -> Error {
+        Error::Encoding(self.name)
     }
 
     /// Whether all is read.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.rest.is_empty()
     }
 
     /// The tag of the next element.
     pub fn peek(&self) -> Option<u8> {
-        self.0.first().copied()
+        self.rest.first().copied()
     }
 
     /// Refuses what is left over.
     pub fn finish(self) -> Result<(), Error> {
-        if self.0.is_empty() {
+        if self.rest.is_empty() {
             Ok(())
         } else {
-            Err(Error::Encoding)
+            Err(self.malformed())
         }
     }
 
     /// The next element: its tag and content.
     pub fn any(&mut self) -> Result<(u8, &'a [u8]), Error> {
-        let (tag, rest) = self.0.split_first().ok_or(Error::Encoding)?;
-        if tag & 0x1f == 0x1f {
-            return Err(Error::Encoding);
-        }
-        let (first, mut rest) = rest.split_first().ok_or(Error::Encoding)?;
-        let length = if *first < 0x80 {
-            usize::from(*first)
-        } else {
-            let count = usize::from(first & 0x7f);
-            let (bytes, after) = rest.split_at_checked(count).ok_or(Error::Encoding)?;
-            rest = after;
-            if !(1..=4).contains(&count) || bytes.first() == Some(&0) {
-                return Err(Error::Encoding);
-            }
-            let length = bytes
-                .iter()
-                .fold(0usize, |sum, byte| sum << 8 | usize::from(*byte));
-            if length < 0x80 {
-                return Err(Error::Encoding);
-            }
-            length
-        };
-        let (content, rest) = rest.split_at_checked(length).ok_or(Error::Encoding)?;
-        self.0 = rest;
-        Ok((*tag, content))
+        let (tag, content, rest) = split(self.rest).ok_or(self.malformed())?;
+        self.rest = rest;
+        Ok((tag, content))
     }
 
     /// The content of the next element, which has this tag.
     pub fn element(&mut self, tag: u8) -> Result<&'a [u8], Error> {
         match self.any()? {
             (found, content) if found == tag => Ok(content),
-            _ => Err(Error::Encoding),
+            _ => Err(self.malformed()),
         }
     }
 
@@ -107,7 +93,14 @@ impl<'a> Reader<'a> {
 
     /// The elements of the next element, a SEQUENCE.
     pub fn sequence(&mut self) -> Result<Reader<'a>, Error> {
-        self.element(SEQUENCE).map(Reader)
+        let rest = self.element(SEQUENCE)?;
+        Ok(Reader { rest, ..*self })
+    }
+
+    /// The elements of the next element, if it has this tag.
+    pub fn optional_within(&mut self, tag: u8) -> Result<Option<Reader<'a>>, Error> {
+        let content = self.optional(tag)?;
+        Ok(content.map(|rest| Reader { rest, ..*self }))
     }
 
     /// A number of no sign: its bytes without leading zeros (none for zero).
@@ -116,7 +109,7 @@ impl<'a> Reader<'a> {
             [0] => Ok(&[]),
             [0, rest @ ..] if rest.first().is_some_and(|byte| *byte >= 0x80) => Ok(rest),
             bytes @ [first, ..] if (1..0x80).contains(first) => Ok(bytes),
-            _ => Err(Error::Encoding),
+            _ => Err(self.malformed()),
         }
     }
 
@@ -125,22 +118,48 @@ impl<'a> Reader<'a> {
         match self.unsigned()? {
             [] => Ok(0),
             [value] => Ok(*value),
-            _ => Err(Error::Encoding),
+            _ => Err(self.malformed()),
         }
     }
 
     /// A BIT STRING of whole bytes.
     pub fn bits(&mut self) -> Result<&'a [u8], Error> {
-        bits(self.element(BIT_STRING)?)
+        let content = self.element(BIT_STRING)?;
+        bits(content).ok_or(self.malformed())
     }
 }
 
 /// The bytes of a BIT STRING's content, which has no unused bits.
-pub fn bits(content: &[u8]) -> Result<&[u8], Error> {
+pub fn bits(content: &[u8]) -> Option<&[u8]> {
     match content {
-        [0, bytes @ ..] => Ok(bytes),
-        _ => Err(Error::Encoding),
+        [0, bytes @ ..] => Some(bytes),
+        _ => None,
     }
+}
+
+/// Tag, content and what follows the first element of these bytes.
+fn split(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, rest) = bytes.split_first()?;
+    let (first, mut rest) = rest.split_first()?;
+    let length = if *first < 0x80 {
+        usize::from(*first)
+    } else {
+        let count = usize::from(first & 0x7f);
+        let (long, after) = rest.split_at_checked(count)?;
+        rest = after;
+        if !(1..=4).contains(&count) || long.first() == Some(&0) {
+            return None;
+        }
+        let length = long
+            .iter()
+            .fold(0usize, |sum, byte| sum << 8 | usize::from(*byte));
+        if length < 0x80 {
+            return None;
+        }
+        length
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    (tag & 0x1f != 0x1f).then_some((*tag, content, rest))
 }
 
 /// An element: tag, length, and the parts as its content. In a buffer that is wiped, since it may
@@ -186,7 +205,7 @@ pub fn unsigned(bytes: &[u8]) -> Secret {
 
 /// The r || s of an ECDSA signature in DER (RFC 3279, Ecdsa-Sig-Value), each `half` bytes long.
 pub fn ecdsa_raw(signature: &[u8], half: usize) -> Result<Vec<u8>, Error> {
-    let mut outer = Reader::new(signature);
+    let mut outer = Reader::new(signature, "the ECDSA signature");
     let mut numbers = outer.sequence()?;
     outer.finish()?;
     let mut out = vec![0; 2 * half];
@@ -195,10 +214,10 @@ pub fn ecdsa_raw(signature: &[u8], half: usize) -> Result<Vec<u8>, Error> {
         let skip = place
             .len()
             .checked_sub(number.len())
-            .ok_or(Error::Encoding)?;
+            .ok_or(numbers.malformed())?;
         place
             .get_mut(skip..)
-            .ok_or(Error::Encoding)?
+            .ok_or(numbers.malformed())?
             .copy_from_slice(number);
     }
     numbers.finish()?;
@@ -231,24 +250,27 @@ mod tests {
             &[0x1f, 0x20, 0x00],
             &[0x04, 0x02, 0x00],
         ] {
-            assert!(Reader::new(bytes).any().is_err(), "{bytes:?}");
+            assert!(Reader::new(bytes, "a test").any().is_err(), "{bytes:?}");
         }
         for bytes in [&[2, 0][..], &[2, 1, 0x80], &[2, 2, 0, 0x7f], &[2, 2, 0, 0]] {
-            assert!(Reader::new(bytes).unsigned().is_err(), "{bytes:?}");
+            assert!(
+                Reader::new(bytes, "a test").unsigned().is_err(),
+                "{bytes:?}"
+            );
         }
-        assert!(Reader::new(&[3, 2, 1, 0]).bits().is_err());
+        assert!(Reader::new(&[3, 2, 1, 0], "a test").bits().is_err());
     }
 
     proptest! {
         #[test]
         fn what_is_written_is_read(bytes in proptest::collection::vec(any::<u8>(), 0..70_000)) {
             let encoded = element(OCTET_STRING, &[&bytes]);
-            let mut reader = Reader::new(encoded.expose());
+            let mut reader = Reader::new(encoded.expose(), "a test");
             prop_assert_eq!(reader.element(OCTET_STRING).unwrap(), &bytes[..]);
             reader.finish().unwrap();
             let number = unsigned(&bytes);
             let skip = bytes.iter().take_while(|byte| **byte == 0).count();
-            prop_assert_eq!(Reader::new(number.expose()).unsigned().unwrap(), &bytes[skip..]);
+            prop_assert_eq!(Reader::new(number.expose(), "a test").unsigned().unwrap(), &bytes[skip..]);
         }
 
         #[test]
@@ -258,9 +280,9 @@ mod tests {
 
         #[test]
         fn no_bytes_break_the_reader(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let mut reader = Reader::new(&bytes);
+            let mut reader = Reader::new(&bytes, "a test");
             while let Ok((_, content)) = reader.any() {
-                let _ = Reader::new(content).unsigned();
+                let _ = Reader::new(content, "a test").unsigned();
             }
             let _ = ecdsa_raw(&bytes, 32);
         }

@@ -19,6 +19,7 @@ use aws_lc_sys::{
 };
 use zeroize::Zeroize;
 
+const MALFORMED: Error = Error::Encoding("the saved digest state");
 /// Bytes of the longest digest.
 pub const DIGEST_MAX: usize = 64;
 
@@ -405,14 +406,14 @@ impl Digest {
             State::Sha1(context) => size_of_val(&context.h),
             State::Sha256(context) => size_of_val(&context.h),
             State::Sha512(context) => size_of_val(&context.h),
-            State::Sha3(_) => return Err(Error::Unsupported("saved state of SHA-3")),
+            State::Sha3(_) => return Err(Error::Unsupported("a saved state of SHA-3")),
         };
-        let (words, rest) = saved.split_at_checked(words).ok_or(Error::Encoding)?;
-        let (count, buffered) = rest.split_first_chunk().ok_or(Error::Encoding)?;
+        let (words, rest) = saved.split_at_checked(words).ok_or(MALFORMED)?;
+        let (count, buffered) = rest.split_first_chunk().ok_or(MALFORMED)?;
         let count = u128::from_be_bytes(*count);
         let used = count / 8 % hash.block() as u128;
         if count % 8 != 0 || used != buffered.len() as u128 {
-            return Err(Error::Encoding);
+            return Err(MALFORMED);
         }
         let used = buffered.len() as u32;
         match &mut digest.state {
@@ -448,7 +449,7 @@ fn fill_words<T, const N: usize>(words: &mut [T], bytes: &[u8], read: fn([u8; N]
 }
 
 fn halves(count: u128) -> Result<(u32, u32), Error> {
-    let count = u64::try_from(count).map_err(|_| Error::Encoding)?;
+    let count = u64::try_from(count).map_err(|_| MALFORMED)?;
     Ok((count as u32, (count >> 32) as u32))
 }
 

@@ -252,25 +252,23 @@ impl PrivateKey {
     /// The key of an ECPrivateKey (RFC 5915, SEC 1). The curve comes from around it, or from inside;
     /// where both name one, they must agree, and so must a public key.
     pub fn from_sec1(bytes: &[u8], curve: Option<Curve>) -> Result<Self, Error> {
-        let mut outer = Reader::new(bytes);
+        let mut outer = Reader::new(bytes, "the ECPrivateKey");
         let mut fields = outer.sequence()?;
         outer.finish()?;
         if fields.small()? != 1 {
-            return Err(Error::Encoding);
+            return Err(fields.malformed());
         }
         let scalar = fields.element(der::OCTET_STRING)?;
-        let named = match fields.optional(der::constructed(0))? {
-            Some(content) => {
-                let mut content = Reader::new(content);
+        let named = match fields.optional_within(der::constructed(0))? {
+            Some(mut content) => {
                 let curve = pkcs8::curve(&mut content)?;
                 content.finish()?;
                 Some(curve)
             }
             None => None,
         };
-        let point = match fields.optional(der::constructed(1))? {
-            Some(content) => {
-                let mut content = Reader::new(content);
+        let point = match fields.optional_within(der::constructed(1))? {
+            Some(mut content) => {
                 let point = content.bits()?;
                 content.finish()?;
                 Some(point)
@@ -281,7 +279,7 @@ impl PrivateKey {
         let curve = match (curve, named) {
             (Some(one), Some(other)) if one != other => return Err(Error::Key),
             (Some(curve), _) | (None, Some(curve)) => curve,
-            (None, None) => return Err(Error::Encoding),
+            (None, None) => return Err(outer.malformed()),
         };
         match point {
             Some(point) => Self::from_parts(curve, scalar, point),

@@ -15,11 +15,11 @@ pub enum Error {
     Decrypt,
     /// A signature or tag that does not verify.
     Signature,
-    /// DER, PEM or another encoding that is not well-formed.
-    Encoding,
+    /// An encoding (DER, PEM, a saved state) that is not well-formed; the text names what it is of.
+    Encoding(&'static str),
     /// The output does not fit; it needs this many bytes.
     TooSmall(usize),
-    /// AWS-LC has no such mode; the text names it.
+    /// What AWS-LC or this room cannot do; the text names it.
     Unsupported(&'static str),
     /// AWS-LC failed where it should not.
     Internal,
@@ -36,9 +36,9 @@ impl std::fmt::Display for Error {
             }
             Self::Decrypt => f.write_str("the ciphertext does not decrypt"),
             Self::Signature => f.write_str("the signature does not verify"),
-            Self::Encoding => f.write_str("the encoding is not well-formed"),
+            Self::Encoding(what) => write!(f, "{what} is not well-formed"),
             Self::TooSmall(needed) => write!(f, "the output needs {needed} bytes"),
-            Self::Unsupported(what) => write!(f, "AWS-LC has no {what}"),
+            Self::Unsupported(what) => write!(f, "{what} is not supported"),
             Self::Internal => f.write_str("the cryptographic library failed"),
         }
     }

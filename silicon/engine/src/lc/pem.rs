@@ -3,6 +3,7 @@
 use super::pkcs8::{self, PrivateKey};
 use super::{Error, Secret, ec, rsa};
 
+const MALFORMED: Error = Error::Encoding("the PEM text");
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
@@ -27,21 +28,21 @@ pub fn blocks(text: &[u8]) -> Result<Vec<Block>, Error> {
         let mut body = Secret::zeroed(text.len());
         let mut used = 0;
         loop {
-            let line = lines.next().ok_or(Error::Encoding)?;
+            let line = lines.next().ok_or(MALFORMED)?;
             if line.starts_with(DASHES) {
                 if self::label(line, END) != Some(label) {
-                    return Err(Error::Encoding);
+                    return Err(MALFORMED);
                 }
                 break;
             }
             body.expose_mut()
                 .get_mut(used..used + line.len())
-                .ok_or(Error::Encoding)?
+                .ok_or(MALFORMED)?
                 .copy_from_slice(line);
             used += line.len();
         }
         blocks.push(Block {
-            label: String::from_utf8(label.to_vec()).map_err(|_| Error::Encoding)?,
+            label: String::from_utf8(label.to_vec()).map_err(|_| MALFORMED)?,
             bytes: base64(body.expose().get(..used).unwrap_or(&[]))?,
         });
     }
@@ -58,17 +59,17 @@ pub fn private_key(text: &[u8]) -> Result<PrivateKey, Error> {
             "PRIVATE KEY" => pkcs8::parse_private_key(bytes)?,
             "RSA PRIVATE KEY" => PrivateKey::Rsa(rsa::PrivateKey::from_pkcs1(bytes)?),
             "EC PRIVATE KEY" => PrivateKey::Ec(ec::PrivateKey::from_sec1(bytes, None)?),
-            "ENCRYPTED PRIVATE KEY" => return Err(Error::Unsupported("encrypted PEM key")),
+            "ENCRYPTED PRIVATE KEY" => return Err(Error::Unsupported("an encrypted PEM key")),
             label if label.ends_with("PRIVATE KEY") => {
-                return Err(Error::Unsupported("PEM key of this kind"));
+                return Err(Error::Unsupported("a PEM key of this kind"));
             }
             _ => continue,
         };
         if found.replace(key).is_some() {
-            return Err(Error::Encoding);
+            return Err(MALFORMED);
         }
     }
-    found.ok_or(Error::Encoding)
+    found.ok_or(MALFORMED)
 }
 
 fn label<'a>(line: &'a [u8], start: &[u8]) -> Option<&'a [u8]> {
@@ -81,7 +82,7 @@ fn base64(text: &[u8]) -> Result<Secret, Error> {
     let (quads, rest) = text.as_chunks::<4>();
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
     if !rest.is_empty() || quads.is_empty() || padding > 2 {
-        return Err(Error::Encoding);
+        return Err(MALFORMED);
     }
     let mut out = Secret::zeroed(quads.len() * 3 - padding);
     let (mut bad, mut last) = (0, 0);
@@ -105,11 +106,7 @@ fn base64(text: &[u8]) -> Result<Secret, Error> {
     }
     // Bits that the padding cuts off must be zero: one text for one key.
     bad |= last & ((1 << (8 * padding)) - 1);
-    if bad == 0 {
-        Ok(out)
-    } else {
-        Err(Error::Encoding)
-    }
+    if bad == 0 { Ok(out) } else { Err(MALFORMED) }
 }
 
 /// The value of a symbol, or 256 and more.
@@ -168,14 +165,14 @@ mod tests {
             }
             assert_eq!(
                 private_key(format!("{text}\n{text}").as_bytes()).unwrap_err(),
-                Error::Encoding
+                MALFORMED
             );
         }
         let sealed =
             b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
         assert_eq!(
             private_key(sealed).unwrap_err(),
-            Error::Unsupported("encrypted PEM key")
+            Error::Unsupported("an encrypted PEM key")
         );
         for wrong in [
             &b""[..],
@@ -184,7 +181,7 @@ mod tests {
             b"-----BEGIN PRIVATE KEY-----\nAA=A\n-----END PRIVATE KEY-----\n",
             b"-----BEGIN PRIVATE KEY-----\nAAB=\n-----END PRIVATE KEY-----\n",
         ] {
-            assert_eq!(private_key(wrong).unwrap_err(), Error::Encoding);
+            assert_eq!(private_key(wrong).unwrap_err(), MALFORMED);
         }
     }
 

@@ -6,6 +6,7 @@
 use super::der::{self, Reader, constructed, primitive};
 use super::{Error, Secret, ec, edwards, mldsa, mlkem, montgomery, rsa};
 
+const PRIVATE: &str = "the PKCS #8 private key";
 /// id-ecPublicKey.
 const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 
@@ -157,7 +158,7 @@ impl<'a> Algorithm<'a> {
     fn null(mut self) -> Result<(), Error> {
         match self.parameters.optional(der::NULL)? {
             None | Some([]) => self.parameters.finish(),
-            Some(_) => Err(Error::Encoding),
+            Some(_) => Err(self.parameters.malformed()),
         }
     }
 
@@ -171,29 +172,32 @@ impl<'a> Algorithm<'a> {
 /// The named curve that comes next.
 pub(super) fn curve(reader: &mut Reader<'_>) -> Result<ec::Curve, Error> {
     if reader.peek() != Some(der::OBJECT_IDENTIFIER) {
-        return Err(Error::Unsupported("curve of explicit parameters"));
+        return Err(Error::Unsupported("a curve of explicit parameters"));
     }
     let name = reader.element(der::OBJECT_IDENTIFIER)?;
     ec::Curve::ALL
         .into_iter()
         .find(|curve| curve.oid().get(2..) == Some(name))
-        .ok_or(Error::Unsupported("curve of this name"))
+        .ok_or(Error::Unsupported("a curve of this name"))
 }
 
 /// The key in a PKCS #8 structure (PrivateKeyInfo or OneAsymmetricKey). A public key that stands
 /// beside it must be its own.
 pub fn parse_private_key(bytes: &[u8]) -> Result<PrivateKey, Error> {
-    let mut outer = Reader::new(bytes);
+    let mut outer = Reader::new(bytes, PRIVATE);
     let mut fields = outer.sequence()?;
     outer.finish()?;
     let version = fields.small()?;
     let algorithm = Algorithm::read(&mut fields)?;
     let octets = fields.element(der::OCTET_STRING)?;
     fields.optional(constructed(0))?;
-    let public = fields.optional(primitive(1))?.map(der::bits).transpose()?;
+    let public = fields
+        .optional(primitive(1))?
+        .map(|content| der::bits(content).ok_or(outer.malformed()))
+        .transpose()?;
     fields.finish()?;
     if version > 1 || (version == 0 && public.is_some()) {
-        return Err(Error::Encoding);
+        return Err(Error::Encoding(PRIVATE));
     }
     let key = private_of(algorithm, octets)?;
     match public {
@@ -228,12 +232,12 @@ fn private_of(algorithm: Algorithm<'_>, octets: &[u8]) -> Result<PrivateKey, Err
             algorithm.none()?;
             montgomery::PrivateKey::new(inner(octets)?).map(PrivateKey::X25519)
         }
-        _ => Err(Error::Unsupported("key of this algorithm")),
+        _ => Err(Error::Unsupported("a key of this algorithm")),
     }
 }
 
 fn inner(octets: &[u8]) -> Result<&[u8], Error> {
-    let mut reader = Reader::new(octets);
+    let mut reader = Reader::new(octets, PRIVATE);
     let key = reader.element(der::OCTET_STRING)?;
     reader.finish()?;
     Ok(key)
@@ -268,7 +272,7 @@ impl<'a> Choice<'a> {
     pub(super) fn seed(&self) -> Result<&'a [u8], Error> {
         match self {
             Self::Seed(seed) | Self::Both(seed, _) => Ok(seed),
-            Self::Expanded => Err(Error::Unsupported("post-quantum key without its seed")),
+            Self::Expanded => Err(Error::Unsupported("a post-quantum key without its seed")),
         }
     }
 
@@ -281,12 +285,12 @@ impl<'a> Choice<'a> {
     }
 
     pub(super) fn read(octets: &'a [u8]) -> Result<Self, Error> {
-        let mut reader = Reader::new(octets);
+        let mut reader = Reader::new(octets, PRIVATE);
         let choice = match reader.any()? {
             (tag, seed) if tag == primitive(0) => Self::Seed(seed),
             (der::OCTET_STRING, _) => Self::Expanded,
             (der::SEQUENCE, both) => {
-                let mut both = Reader::new(both);
+                let mut both = Reader::new(both, PRIVATE);
                 let choice = Self::Both(
                     both.element(der::OCTET_STRING)?,
                     both.element(der::OCTET_STRING)?,
@@ -294,7 +298,7 @@ impl<'a> Choice<'a> {
                 both.finish()?;
                 choice
             }
-            _ => return Err(Error::Encoding),
+            _ => return Err(Error::Encoding(PRIVATE)),
         };
         reader.finish()?;
         Ok(choice)
@@ -303,7 +307,7 @@ impl<'a> Choice<'a> {
 
 /// The key in a SubjectPublicKeyInfo.
 pub fn parse_public_key(bytes: &[u8]) -> Result<PublicKey, Error> {
-    let mut outer = Reader::new(bytes);
+    let mut outer = Reader::new(bytes, "the SubjectPublicKeyInfo");
     let mut fields = outer.sequence()?;
     outer.finish()?;
     let algorithm = Algorithm::read(&mut fields)?;
@@ -335,7 +339,7 @@ pub fn parse_public_key(bytes: &[u8]) -> Result<PublicKey, Error> {
                 .map(PublicKey::X25519)
                 .map_err(|_| Error::Key)
         }
-        _ => Err(Error::Unsupported("key of this algorithm")),
+        _ => Err(Error::Unsupported("a key of this algorithm")),
     }
 }
 
@@ -423,7 +427,7 @@ mod tests {
         assert_eq!(parse(&both(&[6; 32])), Err(Error::Key));
         assert_eq!(
             parse(&expanded),
-            Err(Error::Unsupported("post-quantum key without its seed"))
+            Err(Error::Unsupported("a post-quantum key without its seed"))
         );
     }
 

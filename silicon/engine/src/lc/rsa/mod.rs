@@ -25,6 +25,8 @@ pub const E_65537: [u8; 3] = [1, 0, 1];
 pub const SIZES: [usize; 3] = [2048, 3072, 4096];
 /// Bits of the modulus that only old tests need.
 pub const LEGACY_SIZE: usize = 1024;
+/// Bytes of the longest public exponent looked at; AWS-LC takes 33 bits.
+const E_MAX: usize = 8;
 /// Bits of the longest modulus taken in.
 pub const BITS_MAX: usize = 8192;
 /// rsaEncryption.
@@ -193,6 +195,18 @@ impl PrivateKey {
     pub fn from_components(components: &Components) -> Result<Self, Error> {
         allowed(bits(&components.n))?;
         let primes = &components.primes;
+        let secrets = [
+            &components.d,
+            &primes.p,
+            &primes.q,
+            &primes.dp,
+            &primes.dq,
+            &primes.qinv,
+        ];
+        let longest = secrets.iter().map(|secret| secret.len()).max();
+        if longest > Some(components.n.len() + 1) || components.e.len() > E_MAX {
+            return Err(Error::Key);
+        }
         let numbers = [
             &components.n[..],
             &components.e,
@@ -236,7 +250,7 @@ impl PrivateKey {
         primes: Option<(&[u8], &[u8])>,
     ) -> Result<Self, Error> {
         allowed(bits(n))?;
-        if e.len() > 8 || d.len() > n.len() {
+        if e.len() > E_MAX || d.len() > n.len() + 1 {
             return Err(Error::Key);
         }
         Self::from_components(&Components {
@@ -324,11 +338,11 @@ impl PrivateKey {
 
     /// The key of an RSAPrivateKey of two primes.
     pub fn from_pkcs1(bytes: &[u8]) -> Result<Self, Error> {
-        let mut outer = Reader::new(bytes);
+        let mut outer = Reader::new(bytes, "the RSAPrivateKey");
         let mut fields = outer.sequence()?;
         outer.finish()?;
         if fields.small()? != 0 {
-            return Err(Error::Encoding);
+            return Err(fields.malformed());
         }
         let mut next = || fields.unsigned();
         let components = Components {
@@ -367,6 +381,9 @@ impl PublicKey {
     /// The key with this modulus (1024 to 8192 bits) and exponent (odd, 3 to below 2^33).
     pub fn from_components(modulus: &[u8], exponent: &[u8]) -> Result<Self, Error> {
         allowed(bits(modulus))?;
+        if exponent.len() > E_MAX {
+            return Err(Error::Key);
+        }
         let (n, e) = (Number::from_bytes(modulus)?, Number::from_bytes(exponent)?);
         // SAFETY: valid numbers; AWS-LC copies and checks them.
         let key = Handle::own(unsafe { RSA_new_public_key(n.0, e.0) })?;
@@ -406,7 +423,7 @@ impl PublicKey {
 
     /// The key of an RSAPublicKey.
     pub fn from_pkcs1(bytes: &[u8]) -> Result<Self, Error> {
-        let mut outer = Reader::new(bytes);
+        let mut outer = Reader::new(bytes, "the RSAPublicKey");
         let mut fields = outer.sequence()?;
         outer.finish()?;
         let (n, e) = (fields.unsigned()?, fields.unsigned()?);
