@@ -153,6 +153,29 @@ def test_an_update_reset_cannot_change_the_fmc(workshop: Workshop) -> None:
     assert answer["error"]["name"] == "IMAGE_VERIFIER_ERR_UPDATE_RESET_FMC_DIGEST_MISMATCH"
 
 
+def test_a_manufactured_device_boots_what_verify_says_it_boots(workshop: Workshop) -> None:
+    workshop.build()
+    workshop.sign()
+    found = run_json("bundle", "inspect", workshop / "bundle.bin")
+    device = workshop / "device"
+    run(
+        *("rot", "manufacture", device, "--vendor-pk-hash", found["vendor"]["hash"]),
+        *("--owner-pk-hash", found["owner"]["hash"]),
+    )
+    bundle = workshop / "bundle.bin"
+    answer = run_json("bundle", "verify", bundle, "--fuses", device)
+    assert answer["boots"]
+    assert run_json("bundle", "verify", bundle, "--fuses", device / "fuses.json")["boots"]
+    assert run("rot", "boot", "--device", device, "--bundle", bundle)
+    damaged = bytearray(bundle.read_bytes())
+    damaged[fb.MANIFEST_SIZE] ^= 1
+    bundle.write_bytes(damaged)
+    answer = run_json("bundle", "verify", bundle, "--fuses", device, code=3)
+    said = run("rot", "boot", "--device", device, "--bundle", bundle, code=1)
+    assert answer["error"]["code"] == "0x000b0014"
+    assert "0x000b0014" in said.stderr
+
+
 def test_another_owner_signs_again_without_the_vendor(workshop: Workshop) -> None:
     workshop.build()
     workshop.sign()
