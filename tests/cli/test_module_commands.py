@@ -416,3 +416,12 @@ def test_the_demonstration_says_what_is_missing(short_folder: Path, there: str) 
     assert "apt install openssl libengine-pkcs11-openssl" in done.stdout
     assert ("Verified OK" in done.stdout) == (there != "no openssl")
     assert "TLSv1.3" not in done.stdout
+
+
+def test_mechanisms_are_listed_with_their_uses(shell: Shell) -> None:
+    listed = shell.json("mechanisms")
+    assert isinstance(listed, list)
+    ecdsa = {row["mechanism"]: row for row in listed}["ECDSA_SHA256"]
+    assert {"SIGN", "VERIFY"} <= set(ecdsa["uses"])
+    assert ecdsa["number"] == int(Mechanism.ECDSA_SHA256)
+    assert "ECDSA_SHA256" in shell.run("mechanisms").stdout

@@ -37,6 +37,7 @@ def test_acknowledged_creations_survive_and_pairs_are_whole(
 ) -> None:
     acknowledged: list[str] = []
     web = module.connect()
+    web.connection.reconnect_seconds = 0.2
 
     def create() -> None:
         label = f"key-{len(acknowledged)}"

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "encrypt": ("use", "encrypt a file with a key"),
     "integrate": ("integrate", "print how a program uses a key"),
     "key": ("key", "make, list, certify and destroy keys"),
+    "mechanisms": ("mechanisms", "list what a partition can do with keys"),
     "partition": ("partition", "make, change and destroy partitions"),
     "pin": ("pin", "set and change a partition's PINs"),
     "pkcs11-path": ("pkcs11_path", "print the path of the PKCS#11 library"),

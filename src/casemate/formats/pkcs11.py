@@ -5,7 +5,7 @@ Source: OASIS PKCS #11 Specification 3.2 and its header pkcs11t.h.
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 
 class Mechanism(IntEnum):
@@ -452,6 +452,25 @@ class MlKem(IntEnum):
     ML_KEM_512 = 0x1
     ML_KEM_768 = 0x2
     ML_KEM_1024 = 0x3
+
+
+class MechanismFlag(IntFlag):
+    """CK_MECHANISM_INFO's flags: what a mechanism is for."""
+
+    ENCRYPT = 0x100
+    DECRYPT = 0x200
+    DIGEST = 0x400
+    SIGN = 0x800
+    SIGN_RECOVER = 0x1000
+    VERIFY = 0x2000
+    VERIFY_RECOVER = 0x4000
+    GENERATE = 0x8000
+    GENERATE_KEY_PAIR = 0x10000
+    WRAP = 0x20000
+    UNWRAP = 0x40000
+    DERIVE = 0x80000
+    ENCAPSULATE = 0x10000000
+    DECAPSULATE = 0x20000000
 
 
 #: Named curves: the DER object identifier that CKA_EC_PARAMS holds.

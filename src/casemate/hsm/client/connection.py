@@ -50,8 +50,11 @@ class Answer:
 class Connection:
     """A session in a partition. Threads may share it: one-part requests run side by side."""
 
-    def __init__(self, path: Path, *, name: str) -> None:
+    def __init__(
+        self, path: Path, *, name: str, reconnect_seconds: float = RECONNECT_SECONDS
+    ) -> None:
         self.name = name
+        self.reconnect_seconds = reconnect_seconds
         self._path = path
         self._logged_in = False
         self._lock = threading.RLock()
@@ -146,7 +149,7 @@ class Connection:
         with self._lock:
             if self._client is not old:
                 return self._client, self._session
-            end = time.monotonic() + RECONNECT_SECONDS
+            end = time.monotonic() + self.reconnect_seconds
             while True:
                 try:
                     self._client, self._session = self._open()

@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from casemate.formats.pkcs11 import Attribute, Mechanism, ObjectClass, ReturnValue, User
+from casemate.formats.pkcs11 import (
+    Attribute,
+    Mechanism,
+    MechanismFlag,
+    ObjectClass,
+    ReturnValue,
+    User,
+)
 from casemate.formats.pkcs11_wire import (
     PartitionInfo,
     Template,
@@ -82,6 +89,14 @@ class Partition:
         answer = self.connection.call(Operation.MECHANISM_LIST, doing="list the mechanisms")
         known = {int(member): member for member in Mechanism}
         return [known.get(number, number) for number in decode_handles(answer.output)]
+
+    def mechanism_info(self, mechanism: int) -> tuple[int, int, MechanismFlag]:
+        """Return the smallest and largest key (in the mechanism's own unit) and the uses."""
+        answer = self.connection.call(
+            Operation.MECHANISM_INFO, doing=f"ask about mechanism {mechanism}", mechanism=mechanism
+        )
+        uses = MechanismFlag(answer.value1 & sum(MechanismFlag))
+        return answer.value0 & 0xFFFFFFFF, answer.value0 >> 32, uses
 
     def _private(self) -> bool:
         """Whether new keys are private objects: where the partition asks for a PIN."""
