@@ -221,13 +221,14 @@ def _register(entry: der_reader.Element) -> IntegrityRegister:
     name: str | None = None
     number: int | None = None
     digests: tuple[Fwid, ...] | None = None
-    last = 0
+    last = -1
     for element in entry.children():
-        if element.tag <= last:
+        position = element.tag & 0x1F
+        if position <= last:
             raise der_reader.DerError(
                 "integrity register field is repeated or out of order", element.offset
             )
-        last = element.tag
+        last = position
         match element.tag:
             case 0x80 if element.content.isascii():
                 name = element.content.decode("ascii")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from casemate.formats.dpe import Status, status_name
+from casemate.rot.errors import RotError
 
 
-class DpeError(Exception):
+class DpeError(RotError):
     """A command was refused; `status` is what the caller gets, nothing has changed."""
 
     def __init__(self, status: Status, reason: str) -> None:
