@@ -109,6 +109,25 @@ def test_lms_keys_are_directories_and_their_leaves_are_used_up(workshop: Worksho
     assert "names 9 already" in said.stderr
 
 
+def test_an_lms_key_looks_for_its_anchor_where_it_is_told(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CASEMATE_LMS_ANCHORS", str(workshop / "vault"))
+    for party in ("vendor", "owner"):
+        LmsKey.create(workshop / f"{party}-lms", make_tree=small_tree)
+    assert len(list((workshop / "vault").iterdir())) == 2
+    workshop.build(pqc="vendor-lms")
+    workshop.sign(vendor_pqc="vendor-lms", owner_pqc="owner-lms")
+    monkeypatch.setenv("CASEMATE_LMS_ANCHORS", str(workshop / "elsewhere"))
+    said = run(
+        *("bundle", "resign", workshop / "bundle.bin", "--out", workshop / "x.bin"),
+        *("--owner-ecc-key", workshop / "owner-ecc.pem"),
+        *("--owner-pqc-key", workshop / "owner-lms"),
+        code=1,
+    )
+    assert "which leaves were used is unknown" in said.stderr
+
+
 def test_the_answer_no_has_the_public_name_code_and_exit_code_3(workshop: Workshop) -> None:
     workshop.build()
     workshop.sign()

@@ -430,21 +430,18 @@ def _dates(validity: fb.Validity) -> str:
     required=True,
     help="PEM file of the private key, or the LMS key's directory; must not exist.",
 )
-@click.option(
-    "--anchor-directory",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="LMS: where the state's anchor stands [$XDG_STATE_HOME/casemate/lms].",
-)
 @json_option
 @reports_errors
-def keygen(*, kind: str, out: Path, anchor_directory: Path | None, as_json: bool) -> None:
+def keygen(*, kind: str, out: Path, as_json: bool) -> None:
     """Make a signing key for bundles.
 
     An LMS key signs 32,768 times; making it takes about 25 million hashes. Its state guards that no
-    leaf is used twice: it refuses to sign from a copy or from a restored backup.
+    leaf is used twice: it refuses to sign from a copy or from a restored backup. A part of that
+    state, the anchor, stands apart from the key: in the folder CASEMATE_LMS_ANCHORS, or in
+    $XDG_STATE_HOME/casemate/lms.
     """
     if kind == "lms":
-        size = _make_lms_key(out, anchor_directory, quiet=as_json)
+        size = _make_lms_key(out, quiet=as_json)
     else:
         from casemate.rot.bundle.signers import make_pem_key
 
@@ -455,14 +452,13 @@ def keygen(*, kind: str, out: Path, anchor_directory: Path | None, as_json: bool
         print_fields([("written", out), ("type", kind)])
 
 
-def _make_lms_key(out: Path, anchor_directory: Path | None, *, quiet: bool) -> int:
+def _make_lms_key(out: Path, *, quiet: bool) -> int:
     from casemate.rot.lms_key import LmsKey
 
     with Progress(console=Console(stderr=True), disable=quiet) as progress:
         task = progress.add_task("leaves", total=1 << 15)
         key = LmsKey.create(
             out,
-            anchor_directory=anchor_directory,
             progress=lambda done: progress.update(task, completed=done),
         )
     return len(key.public_key)
@@ -476,21 +472,14 @@ def _make_lms_key(out: Path, anchor_directory: Path | None, *, quiet: bool) -> i
     required=True,
     help="First leaf that no other copy of the key can have used.",
 )
-@click.option(
-    "--anchor-directory",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where the state's anchor stands [$XDG_STATE_HOME/casemate/lms].",
-)
 @click.confirmation_option(prompt="Is the key destroyed in every other place?")
 @json_option
 @reports_errors
-def move_key(
-    *, directory: Path, first_leaf: int, anchor_directory: Path | None, as_json: bool
-) -> None:
+def move_key(*, directory: Path, first_leaf: int, as_json: bool) -> None:
     """Sign with the LMS key in DIRECTORY from now on, here and nowhere else."""
     from casemate.rot.lms_key import LmsKey
 
-    LmsKey.open(directory, anchor_directory=anchor_directory).move(first_leaf)
+    LmsKey.open(directory).move(first_leaf)
     if as_json:
         print_json({"key": str(directory), "first_leaf": first_leaf})
     else:

@@ -55,7 +55,9 @@ class LmsStateError(LmsKeyError):
 
 
 def default_anchor_directory() -> Path:
-    """Where anchors stand unless told: `$XDG_STATE_HOME/casemate/lms`."""
+    """Where anchors stand: `$CASEMATE_LMS_ANCHORS`, else `$XDG_STATE_HOME/casemate/lms`."""
+    if chosen := os.environ.get("CASEMATE_LMS_ANCHORS"):
+        return Path(chosen)
     base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(base) / "casemate" / "lms"
 
