@@ -127,6 +127,9 @@ class Engine:
     def unseal_from_file(self, path: str | PathLike[str], *, create: bool) -> None:
         """Take the sealing secret from a file (mode 0600, 48 bytes), made first if `create`."""
 
+    def unseal_from_descriptor(self, descriptor: int) -> None:
+        """Take the sealing secret from sealed memory (48 to 64 bytes); closes the descriptor."""
+
     def set_measurements(self, measurements: list[tuple[str, bytes]]) -> None:
         """Set the name and SHA-384 of each measured part: key reports carry them."""
 

@@ -1,8 +1,9 @@
-//! Where the sealing secret comes from: a file now, the root of trust later.
+//! Where the sealing secret comes from: a file, or a descriptor that the root of trust passes on.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::lc::{Secret, random};
@@ -80,6 +81,39 @@ impl SealingSource for SealingFile {
         }
         let mut secret = Secret::zeroed(SECRET_BYTES);
         file.read_exact(secret.expose_mut()).map_err(|e| fail(&e))?;
+        Ok(secret)
+    }
+}
+
+/// A sealed memory file with the secret, from the root of trust's ladder: at least `SECRET_BYTES`
+/// bytes, at most 64, that nobody can change any more.
+#[derive(Debug)]
+pub struct SealingDescriptor {
+    file: File,
+}
+
+impl SealingDescriptor {
+    /// The secret behind this descriptor, which is taken over and closed at the end.
+    pub fn new(descriptor: OwnedFd) -> Self {
+        Self { file: File::from(descriptor) }
+    }
+}
+
+impl SealingSource for SealingDescriptor {
+    fn secret(&self) -> Result<Secret, String> {
+        // SAFETY: plain system call on our descriptor.
+        let seals = unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_GET_SEALS) };
+        let wanted = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+        if seals < 0 || seals & wanted != wanted {
+            return Err("the descriptor is not sealed memory: somebody could still change it".into());
+        }
+        let length = self.file.metadata().map_err(|error| error.to_string())?.len();
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if !(SECRET_BYTES..=64).contains(&length) {
+            return Err(format!("the descriptor has {length} bytes, expected {SECRET_BYTES} to 64"));
+        }
+        let mut secret = Secret::zeroed(length);
+        self.file.read_exact_at(secret.expose_mut(), 0).map_err(|error| error.to_string())?;
         Ok(secret)
     }
 }

@@ -11,7 +11,7 @@ use casemate_engine::control::{
 use casemate_engine::engine::{Engine as SiliconEngine, EngineError};
 use casemate_engine::partition::{Partition as SiliconPartition, PartitionState, Policy};
 use casemate_engine::report::Measurement;
-use casemate_engine::sealing::SealingFile;
+use casemate_engine::sealing::{SealingDescriptor, SealingFile};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -355,6 +355,13 @@ impl Engine {
     fn unseal_from_file(&self, py: Python<'_>, path: PathBuf, create: bool) -> PyResult<()> {
         py.detach(|| self.0.unseal(&SealingFile::new(&path, create)))
             .map_err(failed)
+    }
+
+    fn unseal_from_descriptor(&self, py: Python<'_>, descriptor: i32) -> PyResult<()> {
+        use std::os::fd::FromRawFd;
+        // SAFETY: the caller gives the descriptor away.
+        let descriptor = unsafe { std::os::fd::OwnedFd::from_raw_fd(descriptor) };
+        py.detach(|| self.0.unseal(&SealingDescriptor::new(descriptor))).map_err(failed)
     }
 
     fn set_measurements(&self, measurements: Vec<(String, Vec<u8>)>) -> PyResult<()> {

@@ -43,7 +43,7 @@ from casemate.hsm.measurement import Measurement, measure_self
 from casemate.hsm.notify import notify
 from casemate.hsm.partitions import Partitions
 from casemate.hsm.policy import Policy
-from casemate.hsm.sealing import FileSource, SealingSource
+from casemate.hsm.sealing import DescriptorSource, FileSource, SealingSource
 from casemate.hsm.states import ModuleState, StateMachine
 from casemate.hsm.store import Store
 
@@ -56,19 +56,26 @@ _ZEROIZED = "zeroized"
 class Firmware:
     """One module, from power-off to its end."""
 
-    def __init__(self, folders: Folders, *, require_locked: bool = False) -> None:
+    def __init__(
+        self,
+        folders: Folders,
+        *,
+        require_locked: bool = False,
+        sealing: SealingSource | None = None,
+        measured: Sequence[Measurement] = (),
+    ) -> None:
         self.folders = folders
         self.machine = StateMachine()
         self._require_locked = require_locked
         self._started = time.time()
-        self._sealing: SealingSource = FileSource(folders.sealing_secret)
+        self._sealing: SealingSource = sealing or FileSource(folders.sealing_secret)
         self._engine: _silicon.Engine | None = None
         self._store: Store | None = None
         self._partitions: Partitions | None = None
         self._control: Control | None = None
         self._admin = AdminServer(folders.admin_socket, commands(self))
         self._locks: list[int] = []
-        self._measurements: list[Measurement] = []
+        self._measurements: list[Measurement] = list(measured)
 
     # --- life --------------------------------------------------------------------------------
 
@@ -94,7 +101,8 @@ class Firmware:
                 f"silicon did not start: {error}",
                 advice="casemate doctor --offline says what this host allows",
             ) from error
-        self._measurements = measure_self(Path(_silicon.__file__))
+        if not self._measurements:
+            self._measurements = measure_self(Path(_silicon.__file__))
         engine.set_measurements(self._measurements)
         if failed := self._self_test(engine):
             self.machine.enter(ModuleState.ERROR)
@@ -266,7 +274,22 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--legacy-test", action="store_true")
     arguments.add_argument("--require-locked", action="store_true")
     arguments.add_argument("--log-level", default="INFO")
+    arguments.add_argument(
+        "--sealing-descriptor", type=int, help="the root of trust's secret; else a file"
+    )
+    arguments.add_argument(
+        "--measured",
+        action="append",
+        default=[],
+        metavar="NAME=SHA384",
+        help="what the root of trust measured; else the module measures its own files",
+    )
     return arguments
+
+
+def _measured(text: str) -> Measurement:
+    name, _, digest = text.partition("=")
+    return name, bytes.fromhex(digest)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -283,7 +306,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         state=options.state, runtime=options.runtime, environment=os.environ, uid=os.geteuid()
     )
     policy = Policy(pin_required=options.pin_required, legacy_test=options.legacy_test)
-    firmware = Firmware(folders, require_locked=options.require_locked)
+    sealing = None
+    if options.sealing_descriptor is not None:
+        sealing = DescriptorSource(options.sealing_descriptor)
+    firmware = Firmware(
+        folders,
+        require_locked=options.require_locked,
+        sealing=sealing,
+        measured=[_measured(text) for text in options.measured],
+    )
     try:
         firmware.start([(name, policy) for name in options.partition])
     except ModuleError as error:

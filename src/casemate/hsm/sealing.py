@@ -2,7 +2,8 @@
 
 The sealing secret opens every partition's masking key. A source puts it into silicon; it never
 passes through Python. The file is the first source: good for development, and as safe as the
-file's permissions. The root of trust is meant to replace it (DESIGN.md, section 4).
+file's permissions. The root of trust passes a descriptor instead: its ladder's secret, which only
+firmware that its SoC manifest authorises is given (DESIGN.md, section 4).
 """
 
 from __future__ import annotations
@@ -68,3 +69,30 @@ class FileSource:
             file.write(bytes(self._path.stat().st_size))
             os.fsync(file.fileno())
         self._path.unlink()
+
+
+class DescriptorSource:
+    """Sealed memory from the root of trust, read by silicon once and closed."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @property
+    def description(self) -> str:
+        """What it is."""
+        return "the root of trust's ladder (as good as the anchor that its evidence names)"
+
+    def unseal(self, engine: _silicon.Engine, *, create: bool) -> None:
+        """Have silicon read the descriptor."""
+        try:
+            engine.unseal_from_descriptor(self._descriptor)
+        except (OSError, ValueError) as error:
+            raise ModuleError(
+                Code.SEALING,
+                f"the sealing secret cannot be used: {error}",
+                where=f"descriptor {self._descriptor}",
+                advice="start the module through its root of trust: casemate rot launch",
+            ) from error
+
+    def destroy(self) -> None:
+        """The secret is the device's; what it seals dies with the partitions' masked secrets."""
