@@ -1,7 +1,8 @@
 """`casemate demo`: the product's story in half a minute; `make run` starts it.
 
-It starts a module in a folder of its own, makes a partition and a key in it, has OpenSSL serve
-TLS 1.3 with that key, and prints what it did and how long each step took. It leaves nothing behind
+It manufactures and boots a device, has the module's files authorised and starts the module from
+them, makes a partition and a key in it, has OpenSSL serve TLS 1.3 with that key, and prints what it
+did and how long each step took. It leaves nothing behind
 unless --folder names a place.
 """
 
@@ -25,9 +26,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from casemate.cli._demo_root import measured_host
 from casemate.cli._module import reports_errors
 from casemate.cli.pkcs11_path import library
-from casemate.cli.up import module_command
 from casemate.formats.pkcs11 import Attribute
 from casemate.hsm.admin_client import AdminClient
 from casemate.hsm.client import Algorithm, Key, KeyPair, Partition, connect
@@ -75,7 +76,7 @@ class Story:
 )
 @reports_errors
 def demo(folder: Path | None) -> None:
-    """Start a module, make a key in it, and serve TLS 1.3 with that key."""
+    """Boot a device, start the module it measured, and serve TLS 1.3 with a key in it."""
     story = Story()
     with _folder(folder) as base:
         folders = Folders(state=base / "state", runtime=base / "run")
@@ -298,13 +299,15 @@ def _folder(folder: Path | None) -> Iterator[Path]:
 @contextmanager
 def _module(story: Story, folders: Folders) -> Iterator[subprocess.Popen[bytes]]:
     """Run the module's process; it ends with the story, however that ends."""
-    command = module_command(
-        state=folders.state, runtime=folders.runtime, partitions=("web",), log_level="WARNING"
-    )
+    host = measured_host(story, folders.state.parent)
+    arguments = [
+        *("--state", str(folders.state), "--runtime", str(folders.runtime)),
+        *("--partition", "web", "--log-level", "WARNING"),
+    ]
     process = story.step(
         "start the module with partition web",
-        lambda: _start(command, folders),
-        tell=lambda process: f"process {process.pid}",
+        lambda: _start(host.start(arguments), folders),
+        tell=lambda process: f"process {process.pid}, from sealed memory, secret from the ladder",
     )
     try:
         yield process
@@ -314,8 +317,7 @@ def _module(story: Story, folders: Folders) -> Iterator[subprocess.Popen[bytes]]
             process.wait(timeout=20)
 
 
-def _start(command: list[str], folders: Folders) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+def _start(process: subprocess.Popen[bytes], folders: Folders) -> subprocess.Popen[bytes]:
     end = time.monotonic() + 30
     while time.monotonic() < end:
         if process.poll() is not None:

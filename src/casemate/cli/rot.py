@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from casemate.cli import rot_dpe, rot_evidence, rot_invoke, rot_serve
+from casemate.cli import rot_dpe, rot_evidence, rot_invoke, rot_launch, rot_serve
 from casemate.cli._module import print_fields, print_json, print_table
 from casemate.cli._parameters import Hexadecimal
 from casemate.cli._rot import (
@@ -431,6 +431,8 @@ rot.add_command(rot_dpe.dpe)
 rot.add_command(rot_evidence.evidence)
 rot.add_command(rot_evidence.binding)
 rot.add_command(rot_invoke.invoke)
+rot.add_command(rot_launch.launch)
+rot.add_command(rot_launch.parts)
 rot.add_command(rot_serve.serve)
 
 

@@ -1,0 +1,72 @@
+"""The first steps of the demonstration: a device is made and booted, the module authorised."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from casemate.rot.device_folder import DeviceFolder, Order, manufacture
+from casemate.rot.launch import release as releases
+from casemate.rot.launch.host import Host, boot
+from casemate.rot.launch.image import Installation, Part, collect
+from casemate.rot.manufacturer import ManufacturerCa
+
+R = TypeVar("R")
+
+
+class Teller(Protocol):
+    """Does a step and says what came of it."""
+
+    def step(self, what: str, do: Callable[[], R], *, tell: Callable[[R], str]) -> R:
+        """Do one step."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredHost:
+    """A booted host, the parts of its module, and what was released for it."""
+
+    device: DeviceFolder
+    host: Host
+    parts: tuple[Part, ...]
+    release: releases.Release
+
+    def start(self, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+        """Start the module from its sealed parts."""
+        return self.host.start(self.parts, arguments, environment=os.environ)
+
+
+def measured_host(story: Teller, folder: Path) -> MeasuredHost:
+    """Manufacture a device, boot it, and have the module's parts authorised."""
+    parts = story.step(
+        "open and seal the module's files",
+        lambda: collect(Installation.here()),
+        tell=lambda parts: f"{sum(len(part.files) for part in parts)} files in {len(parts)} parts",
+    )
+    release = story.step(
+        "sign a bundle and a SoC manifest",
+        lambda: releases.release(parts),
+        tell=lambda made: (
+            f"{len(made.bundle):,} and {len(made.manifest):,} bytes, P-384 + ML-DSA-87"
+        ),
+    )
+    order = Order(vendor_pk_hash=release.vendor_pk_hash, owner_pk_hash=release.owner_pk_hash)
+    device = story.step(
+        "manufacture a device",
+        lambda: manufacture(folder / "device", ManufacturerCa.generate(), order),
+        tell=lambda made: f"fuses burnt, IDevID certified; secrets in a {made.anchor.name} anchor",
+    )
+    host = story.step(
+        "boot it: ROM, FMC, runtime",
+        lambda: boot(device, release.bundle, user=releases.OPERATOR),
+        tell=lambda booted: "PCR0 " + booted.device.root.pcrs.values[0].hex()[:24] + "...",
+    )
+    story.step(
+        "authorise the module's parts",
+        lambda: host.authorize(release.manifest, parts),
+        tell=lambda _: ", ".join(f"{part.name.value} {part.digest.hex()[:8]}" for part in parts),
+    )
+    return MeasuredHost(device, host, parts, release)
