@@ -32,6 +32,8 @@ pub fn policy() -> Policy {
     }
 }
 
+pub mod hostile;
+
 type Store = Arc<Mutex<BTreeMap<([u8; 16], RecordKey), Record>>>;
 
 /// A running module.
