@@ -7,10 +7,12 @@ import json
 import os
 import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from casemate.hsm.client import ClientError
 from casemate.hsm.errors import Code, ModuleError
 from tests.running_module import RunningModule
 
@@ -192,6 +194,44 @@ def test_another_user_may_not_administer_even_with_the_socket_open_to_it(
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def as_user(uid: int, gid: int, work: Callable[[], bool]) -> bool:
+    """Do `work` in a child process of another user and group."""
+    child = os.fork()
+    if child == 0:
+        code = 2
+        try:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+            code = 0 if work() else 1
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 1)
+    return code == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become other users")
+def test_only_the_group_of_the_policy_reaches_the_partition(module: RunningModule) -> None:
+    def reaches() -> bool:
+        try:
+            with module.connect() as web:
+                return len(web.random(4)) == 4
+        except ClientError:
+            return False
+
+    module.base.chmod(0o755)
+    assert as_user(12345, 12345, reaches)
+    with module.admin() as admin:
+        admin.call("partition.set-policy", name="web", policy={"access": "group", "group": 12345})
+    assert as_user(23456, 12345, reaches)
+    assert not as_user(12345, 23456, reaches)
+    with module.admin() as admin:
+        admin.call("partition.set-policy", name="web", policy={"access": "owner"})
+    assert not as_user(12345, 12345, reaches)
+    assert reaches()
 
 
 def test_there_are_at_most_64_partitions(module: RunningModule) -> None:

@@ -93,9 +93,12 @@ def prepare(path: Path, *, mode: int, what: str) -> None:
     An empty folder of ours with a wider mode is narrowed; one with something in it is refused.
     """
     try:
-        made = not path.exists()
-        path.mkdir(parents=True, mode=mode, exist_ok=True)
-        if made:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(mode=mode)
+        except FileExistsError:
+            pass
+        else:
             # The process's umask must not narrow what the rules ask for.
             path.chmod(mode)
         status = path.lstat()
