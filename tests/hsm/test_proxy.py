@@ -16,7 +16,7 @@ import pytest
 from casemate.cli.pkcs11_path import library
 from casemate.hsm.client import Algorithm, connect
 from casemate.hsm.client.discovery import find_sockets
-from casemate.hsm.proxy import Proxy, listen
+from casemate.hsm.proxy import Proxy, admits, listen
 from tests.running_module import RunningModule
 
 HELLO = struct.pack("<4sHH56x", b"CMh1", 1, 1)
@@ -92,3 +92,22 @@ def test_the_library_works_through_the_proxy(module: RunningModule, proxied: Pat
 def test_vsock_places_are_partitions_of_the_host() -> None:
     found = find_sockets({"CASEMATE_SOCKETS": "/dev/vsock/2/5000"}, 0)
     assert found["vsock-2-5000"] == Path("/dev/vsock/2/5000")
+
+
+@pytest.mark.parametrize(
+    ("machine", "admitted"), [(7, True), (8, False), (2, False), (1, False), (0, False)]
+)
+def test_only_named_machines_use_a_vsock_port(machine: int, admitted: bool) -> None:
+    assert admits(socket.AF_VSOCK, (machine, 1024), frozenset({7})) is admitted
+    assert not admits(socket.AF_VSOCK, (machine, 1024), frozenset())
+    assert admits(socket.AF_UNIX, "", frozenset())
+
+
+def test_a_vsock_port_without_machines_is_a_usage_error(module: RunningModule) -> None:
+    from click.testing import CliRunner
+
+    from casemate.cli.main import main
+
+    result = CliRunner().invoke(main, ["proxy", "web", "--vsock", "5000"])
+    assert result.exit_code == 2
+    assert "--cid" in result.stderr

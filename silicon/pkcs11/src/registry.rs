@@ -38,8 +38,18 @@ impl Places {
         let configured = text("CASEMATE_SOCKETS")
             .map(|value| std::env::split_paths(&value).collect())
             .unwrap_or_default();
-        let runtime = text("XDG_RUNTIME_DIR")
+        // The same folders, in the same order, as casemate.hsm.folders and the Python client.
+        let own = text("XDG_RUNTIME_DIR")
             .map_or_else(|| PathBuf::from(format!("/run/user/{user}")), PathBuf::from);
+        let mut registries: Vec<PathBuf> = text("CASEMATE_RUNTIME")
+            .map(PathBuf::from)
+            .into_iter()
+            .collect();
+        registries.extend([
+            own.join("casemate"),
+            PathBuf::from(format!("/tmp/casemate-{user}")),
+            PathBuf::from("/run/casemate"),
+        ]);
         let mut trusted = vec![0, user];
         if let Some(users) = text("CASEMATE_TRUSTED_UIDS") {
             trusted.extend(
@@ -51,7 +61,7 @@ impl Places {
         }
         Self {
             configured,
-            registries: vec![runtime.join("casemate"), PathBuf::from("/run/casemate")],
+            registries,
             trusted,
         }
     }

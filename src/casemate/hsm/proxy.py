@@ -24,9 +24,13 @@ CONNECTIONS_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class VsockAddress:
-    """Where the host listens for guests: any guest's connection to this port."""
+    """A port of the host, and the machines that may use it, by their context numbers.
+
+    Every machine of the host can reach every port of it: only those that are named are served.
+    """
 
     port: int
+    machines: frozenset[int]
 
 
 def listen(address: Path | VsockAddress) -> socket.socket:
@@ -58,11 +62,26 @@ def _remove_stale(path: Path) -> None:
     raise FileExistsError(f"{path}: another process serves this socket")
 
 
+def admits(family: int, address: object, machines: frozenset[int]) -> bool:
+    """Whether a peer may use the partition: on a vsock the named machines.
+
+    The kernel tells a vsock peer's address, (context number, port). Whom a Unix socket admits, its
+    mode and its folder say.
+    """
+    if family != socket.AF_VSOCK:
+        return True
+    return isinstance(address, tuple) and address[0] in machines
+
+
 class Proxy:
     """Accepts guests on a listening socket until `stop`, each in a thread of its own."""
 
-    def __init__(self, listener: socket.socket, partition: Path) -> None:
+    def __init__(
+        self, listener: socket.socket, partition: Path, *, machines: frozenset[int] = frozenset()
+    ) -> None:
+        """Serve `partition`; on a vsock only to `machines`."""
         self._listener = listener
+        self._machines = machines
         self._partition = partition
         self._room = threading.BoundedSemaphore(CONNECTIONS_MAX)
         self._stopped = threading.Event()
@@ -78,6 +97,11 @@ class Proxy:
                 if not self._stopped.is_set():
                     raise
                 return
+            if not admits(guest.family, address, self._machines):
+                LOG.warning("guest %s refused: --cid does not name it", address)
+                guest.close()
+                self._room.release()
+                continue
             LOG.info("guest %s connected", address or "on the socket")
             threading.Thread(target=self._serve, args=(guest, address), daemon=True).start()
 

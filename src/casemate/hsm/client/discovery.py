@@ -1,9 +1,9 @@
 """Finds the partitions that this process can reach, as the PKCS#11 library does.
 
-CASEMATE_SOCKETS comes first (folders or socket paths, separated by colons), then the user's
-registry, then the system's. A socket counts only if root, the own user or a user named in
-CASEMATE_TRUSTED_UIDS owns it and its folder, and nobody else can write into that folder: an
-impostor must not collect PINs. docs/transport.md, section 1.
+CASEMATE_SOCKETS comes first (folders, socket paths, /dev/vsock/CID/PORT, separated by colons), then
+CASEMATE_RUNTIME, the user's registry, the system's. A socket counts only if root, the own user or
+a user named in CASEMATE_TRUSTED_UIDS owns it and its folder, and nobody else can write into that
+folder: an impostor must not collect PINs. docs/transport.md, section 1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from casemate.hsm.client.errors import NotReachableError
-from casemate.hsm.folders import PARTITION_SOCKET, user_runtime
+from casemate.hsm.folders import PARTITION_SOCKET
 
 SYSTEM_REGISTRY = Path("/run/casemate")
 #: Pseudo-paths of partitions behind a vsock: /dev/vsock/CID/PORT.
@@ -36,7 +36,9 @@ def places(environment: Mapping[str, str], uid: int) -> list[Path]:
     named = [Path(part) for part in environment.get("CASEMATE_SOCKETS", "").split(":") if part]
     runtime = environment.get("CASEMATE_RUNTIME")
     own = [Path(runtime)] if runtime else []
-    return list(dict.fromkeys([*named, *own, user_runtime(environment, uid), SYSTEM_REGISTRY]))
+    users = Path(environment.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}") / "casemate"
+    fallback = Path(f"/tmp/casemate-{uid}")  # noqa: S108 (owner and mode are checked)
+    return list(dict.fromkeys([*named, *own, users, fallback, SYSTEM_REGISTRY]))
 
 
 def sockets(environment: Mapping[str, str], uid: int) -> Iterator[Found]:
