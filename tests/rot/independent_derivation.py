@@ -63,21 +63,27 @@ def _add(a: Jacobian, b: Jacobian) -> Jacobian:
     return x, (r * (v - x) - sa * hhh) % P, h * a[2] * b[2] % P
 
 
-def _base_powers() -> list[Jacobian]:
-    powers = [(GX, GY, 1)]
-    while len(powers) < 384:
-        powers.append(_double(powers[-1]))
-    return powers
+def _base_table() -> list[list[Jacobian]]:
+    """For each hexadecimal digit of a scalar: 0 to 15 times the base point at that place."""
+    table: list[list[Jacobian]] = []
+    step: Jacobian = (GX, GY, 1)
+    for _ in range(96):
+        row: list[Jacobian] = [(1, 1, 0)]
+        for _ in range(15):
+            row.append(_add(row[-1], step))
+        table.append(row)
+        step = _add(row[-1], step)
+    return table
 
 
-_POWERS = _base_powers()
+_TABLE = _base_table()
 
 
 def p384_public(scalar: int) -> bytes:
     total: Jacobian = (1, 1, 0)
-    for bit, power in enumerate(_POWERS):
-        if scalar >> bit & 1:
-            total = _add(total, power)
+    for row in _TABLE:
+        total = _add(total, row[scalar & 15])
+        scalar >>= 4
     inverse = pow(total[2], -1, P)
     x, y = total[0] * inverse**2 % P, total[1] * inverse**3 % P
     return b"\x04" + x.to_bytes(48, "big") + y.to_bytes(48, "big")
