@@ -226,8 +226,12 @@ class RootOfTrustVault:
         """Make an anchor file with fresh device secrets, mode 0600. Raises OSError."""
 
     @staticmethod
-    def open(anchor: str | PathLike[str]) -> RootOfTrustVault:
-        """Open an anchor file. Raises OSError, PermissionError, or ValueError if damaged."""
+    def open(anchor: str | PathLike[str], *, require_locked: bool = False) -> RootOfTrustVault:
+        """Open an anchor file. Raises OSError, PermissionError, or ValueError if damaged.
+
+        From then on the process cannot be dumped or debugged, and secrets stand in locked memory
+        where the limits allow; with `require_locked` it is an OSError where they do not.
+        """
 
     def deobfuscate(self, value: bytes, debug_locked: bool) -> int:
         """Decrypt a fuse value into a slot; with debug open the key is all ones."""

@@ -2,8 +2,10 @@
 //!
 //! Rust and not Python: it is the border that no device secret crosses.
 
+use casemate_engine::arena::{self, process};
+use casemate_engine::lc::digest::Hash;
 use casemate_engine::root_of_trust as engine;
-use engine::{Hash, Slot};
+use engine::Slot;
 use pyo3::exceptions::{PyOSError, PyPermissionError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -49,7 +51,12 @@ impl RootOfTrustVault {
     }
 
     #[staticmethod]
-    fn open(anchor: PathBuf) -> PyResult<Self> {
+    #[pyo3(signature = (anchor, *, require_locked=false))]
+    fn open(anchor: PathBuf, require_locked: bool) -> PyResult<Self> {
+        process::harden().map_err(|error| {
+            PyOSError::new_err(format!("core dumps cannot be forbidden: {error}"))
+        })?;
+        arena::install(require_locked).map_err(PyOSError::new_err)?;
         Ok(Self(engine::Vault::new(
             engine::read_anchor(&anchor).map_err(anchor_error)?,
         )))
@@ -148,8 +155,11 @@ impl RootOfTrustVault {
         ))
     }
 
-    fn csr_mac<'py>(&self, py: Python<'py>, envelope: &[u8]) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, &self.0.csr_mac(envelope))
+    fn csr_mac<'py>(&self, py: Python<'py>, envelope: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(
+            py,
+            &self.0.csr_mac(envelope).map_err(vault_error)?,
+        ))
     }
 
     fn to_descriptor(&self, key: Slot) -> PyResult<i32> {

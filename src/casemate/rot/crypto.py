@@ -317,9 +317,14 @@ def _p384_scalar(entropy: bytes) -> int:
 class SiliconCrypto:
     """Slots in silicon, over the device secrets of an anchor file; see RotCrypto."""
 
-    def __init__(self, anchor: Path) -> None:
+    def __init__(self, anchor: Path, *, require_locked: bool = False) -> None:
+        """Open the vault; from then on the process can be neither dumped nor debugged.
+
+        With `require_locked` it is refused where the limits do not allow locked memory. Raises
+        KeyVaultError.
+        """
         try:
-            self._vault = _silicon.RootOfTrustVault.open(anchor)
+            self._vault = _silicon.RootOfTrustVault.open(anchor, require_locked=require_locked)
         except (OSError, ValueError) as error:
             raise KeyVaultError(f"{anchor}: {error}") from None
 

@@ -8,6 +8,7 @@
 
 use super::primitives::sha384;
 use super::vault::DeviceSecrets;
+use crate::lc::random;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -62,9 +63,9 @@ pub fn create_anchor(path: &Path) -> Result<(), AnchorError> {
     content.extend_from_slice(MAGIC);
     content.resize(BODY_SIZE, 0);
     if let Some(secrets) = content.get_mut(MAGIC.len()..) {
-        fill_random(secrets)?;
+        random::fill(secrets).map_err(internal)?;
     }
-    let digest = sha384(&content);
+    let digest = sha384(&content).map_err(internal)?;
     content.extend_from_slice(&digest);
     let mut file = OpenOptions::new()
         .write(true)
@@ -125,7 +126,7 @@ pub fn read_anchor(path: &Path) -> Result<DeviceSecrets, AnchorError> {
     let Some(secrets) = body.strip_prefix(MAGIC) else {
         return Err(AnchorError::Damaged("it does not begin with CMANCHR1"));
     };
-    if sha384(body) != digest {
+    if sha384(body).map_err(internal)? != digest {
         return Err(AnchorError::Damaged(
             "its digest does not match its content",
         ));
@@ -133,20 +134,8 @@ pub fn read_anchor(path: &Path) -> Result<DeviceSecrets, AnchorError> {
     DeviceSecrets::new(secrets).map_err(|_| AnchorError::Damaged("its fields have the wrong sizes"))
 }
 
-fn fill_random(mut buffer: &mut [u8]) -> Result<(), AnchorError> {
-    while !buffer.is_empty() {
-        // SAFETY: the pointer covers `buffer.len()` writable bytes.
-        let got = unsafe { libc::getrandom(buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-        let Ok(got) = usize::try_from(got) else {
-            let error = std::io::Error::last_os_error();
-            if error.kind() == std::io::ErrorKind::Interrupted {
-                continue;
-            }
-            return Err(error.into());
-        };
-        buffer = buffer.get_mut(got..).unwrap_or_default();
-    }
-    Ok(())
+fn internal(_: crate::lc::Error) -> AnchorError {
+    AnchorError::Io(std::io::Error::other("the cryptographic library failed"))
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 //!
 //! Rust and not Python: these secrets exist only here; Python orders the steps of the DICE ladder
 //! (`casemate.rot`) and sees slot numbers, public keys, signatures and MACs. The steps themselves
-//! are those of Caliptra 2.x (public sources: chipsalliance/caliptra-sw, rom/dev and fmc).
+//! are those of Caliptra 2.x (public sources: chipsalliance/caliptra-sw, rom/dev and fmc). Secrets
+//! stand in locked memory where the arena is installed; expanded key pairs lie on the heap and are
+//! wiped when dropped.
 
 mod anchor;
 mod drbg;
@@ -15,4 +17,4 @@ pub use mldsa::{
     MLDSA87_PUBLIC_KEY_SIZE, MLDSA87_SEED_SIZE, MLDSA87_SIGNATURE_SIZE, mldsa87_public_key,
     mldsa87_sign, mldsa87_sign_mu, mldsa87_verify, mldsa87_verify_mu,
 };
-pub use vault::{DeviceSecrets, Hash, Slot, Vault, VaultError};
+pub use vault::{DeviceSecrets, Slot, Vault, VaultError};

@@ -9,8 +9,9 @@
 
 use super::drbg::HmacDrbg;
 use super::mldsa;
-pub use super::primitives::Hash;
-use super::primitives::{aes256_cbc_decrypt, cmac_kdf, hmac, kdf, sha384};
+use super::primitives::{aes256_cbc_decrypt, cmac_kdf, hmac, kdf};
+use crate::lc::digest::Hash;
+use crate::lc::{Error, Secret};
 use ml_dsa::{MlDsa87, SigningKey as MldsaKey};
 use p384::ecdsa::signature::hazmat::PrehashSigner;
 use p384::ecdsa::{Signature, SigningKey};
@@ -41,6 +42,8 @@ pub enum VaultError {
     Full,
     /// The operating system refused: the call.
     System(&'static str),
+    /// A primitive failed: that should not happen.
+    Primitive(Error),
 }
 
 impl std::fmt::Display for VaultError {
@@ -51,17 +54,24 @@ impl std::fmt::Display for VaultError {
             Self::Size(name) => write!(f, "{name} has the wrong size"),
             Self::Full => write!(f, "all {MOST_SLOTS} slots are in use"),
             Self::System(call) => write!(f, "the operating system refused {call}"),
+            Self::Primitive(error) => write!(f, "a step of the ladder failed: {error}"),
         }
     }
 }
 
 impl std::error::Error for VaultError {}
 
+impl From<Error> for VaultError {
+    fn from(error: Error) -> Self {
+        Self::Primitive(error)
+    }
+}
+
 /// What a chip has in its netlist: the key of the de-obfuscation engine (32 bytes) and that of the
-/// CSR MAC (64). Both lie on the heap, so that moving the vault leaves no copies behind.
+/// CSR MAC (64).
 pub struct DeviceSecrets {
-    obfuscation_key: Zeroizing<Vec<u8>>,
-    csr_mac_key: Zeroizing<Vec<u8>>,
+    obfuscation_key: Secret,
+    csr_mac_key: Secret,
 }
 
 impl DeviceSecrets {
@@ -72,8 +82,8 @@ impl DeviceSecrets {
     pub fn new(keys: &[u8]) -> Result<Self, VaultError> {
         match keys.split_at_checked(32) {
             Some((obfuscation_key, csr_mac_key)) if csr_mac_key.len() == 64 => Ok(Self {
-                obfuscation_key: Zeroizing::new(obfuscation_key.to_vec()),
-                csr_mac_key: Zeroizing::new(csr_mac_key.to_vec()),
+                obfuscation_key: Secret::copy(obfuscation_key),
+                csr_mac_key: Secret::copy(csr_mac_key),
             }),
             _ => Err(VaultError::Size("the device secrets")),
         }
@@ -81,7 +91,7 @@ impl DeviceSecrets {
 }
 
 enum Content {
-    Secret(Zeroizing<Vec<u8>>),
+    Secret(Secret),
     Ecc(Box<SigningKey>),
     Mldsa(Box<MldsaKey<MlDsa87>>),
 }
@@ -116,7 +126,7 @@ impl Vault {
 
     fn secret(&self, slot: Slot) -> Result<&[u8], VaultError> {
         match self.slots.get(&slot) {
-            Some(Content::Secret(bytes)) => Ok(bytes),
+            Some(Content::Secret(bytes)) => Ok(bytes.expose()),
             Some(_) => Err(VaultError::Kind(slot, "a secret")),
             None => Err(VaultError::Empty(slot)),
         }
@@ -124,10 +134,12 @@ impl Vault {
 
     fn hmac_key(&self, slot: Slot, hash: Hash) -> Result<&[u8], VaultError> {
         let key = self.secret(slot)?;
-        Ok(match hash {
-            Hash::Sha384 => key.get(..48).unwrap_or(key),
-            Hash::Sha512 => key,
-        })
+        match hash {
+            // The accelerator reads only so much of a key-vault entry.
+            Hash::Sha384 => Ok(key.get(..48).unwrap_or(key)),
+            Hash::Sha512 => Ok(key),
+            _ => Err(VaultError::Size("the hash")),
+        }
     }
 
     fn ecc(&self, slot: Slot) -> Result<&SigningKey, VaultError> {
@@ -158,9 +170,9 @@ impl Vault {
             return Err(VaultError::Size("the obfuscated value"));
         }
         let clear = if debug_locked {
-            aes256_cbc_decrypt(&self.secrets.obfuscation_key, &DOE_IV, value)
+            aes256_cbc_decrypt(self.secrets.obfuscation_key.expose(), &DOE_IV, value)?
         } else {
-            aes256_cbc_decrypt(&[0xff; 32], &DOE_IV, value)
+            aes256_cbc_decrypt(&[0xff; 32], &DOE_IV, value)?
         };
         self.put(Content::Secret(clear))
     }
@@ -176,7 +188,7 @@ impl Vault {
         label: &[u8],
         context: Option<&[u8]>,
     ) -> Result<Slot, VaultError> {
-        let output = kdf(hash, self.hmac_key(key, hash)?, label, context);
+        let output = kdf(hash, self.hmac_key(key, hash)?, label, context)?;
         self.put(Content::Secret(output))
     }
 
@@ -191,9 +203,15 @@ impl Vault {
         label: &[u8],
         times: u32,
     ) -> Result<Slot, VaultError> {
-        let mut output = Zeroizing::new(self.secret(key)?.to_vec());
+        let mut output = Secret::copy(self.secret(key)?);
         for _ in 0..times {
-            output = kdf(hash, &output, label, None);
+            let key = output.expose();
+            let key = if hash == Hash::Sha384 {
+                key.get(..48).unwrap_or(key)
+            } else {
+                key
+            };
+            output = kdf(hash, key, label, None)?;
         }
         self.put(Content::Secret(output))
     }
@@ -203,7 +221,7 @@ impl Vault {
     /// # Errors
     /// The key slot is empty or holds a key pair.
     pub fn hmac(&mut self, hash: Hash, key: Slot, data: &[u8]) -> Result<Slot, VaultError> {
-        let output = hmac(hash, self.hmac_key(key, hash)?, &[data]);
+        let output = hmac(hash, self.hmac_key(key, hash)?, &[data])?;
         self.put(Content::Secret(output))
     }
 
@@ -212,7 +230,7 @@ impl Vault {
     /// # Errors
     /// A slot is empty or holds a key pair.
     pub fn hmac_slot(&mut self, hash: Hash, key: Slot, data: Slot) -> Result<Slot, VaultError> {
-        let output = hmac(hash, self.hmac_key(key, hash)?, &[self.secret(data)?]);
+        let output = hmac(hash, self.hmac_key(key, hash)?, &[self.secret(data)?])?;
         self.put(Content::Secret(output))
     }
 
@@ -229,11 +247,12 @@ impl Vault {
     ) -> Result<Slot, VaultError> {
         let key = self
             .secret(root)?
-            .first_chunk::<32>()
+            .get(..32)
             .ok_or(VaultError::Size("the root"))?;
-        let inner = cmac_kdf(key, info);
-        let mut output = kdf(Hash::Sha512, &inner, &[prefix, info].concat(), None);
-        for word in output.chunks_exact_mut(4) {
+        let inner = cmac_kdf(key, info)?;
+        let label = [prefix, info].concat();
+        let mut output = kdf(Hash::Sha512, inner.expose(), &label, None)?;
+        for word in output.expose_mut().chunks_exact_mut(4) {
             word.reverse();
         }
         self.put(Content::Secret(output))
@@ -248,10 +267,10 @@ impl Vault {
             .secret(seed)?
             .get(..48)
             .ok_or(VaultError::Size("the seed"))?;
-        let mut drbg = HmacDrbg::new(entropy, &[0; 48]);
+        let mut drbg = HmacDrbg::new(entropy, &[0; 48])?;
         loop {
             // Zero and values from the order up are no private keys: take the next block.
-            if let Ok(key) = SigningKey::from_slice(&drbg.generate()) {
+            if let Ok(key) = SigningKey::from_slice(drbg.generate()?.expose()) {
                 return self.put(Content::Ecc(Box::new(key)));
             }
         }
@@ -302,14 +321,6 @@ impl Vault {
         Ok(signature.to_bytes().to_vec())
     }
 
-    /// The same over a message.
-    ///
-    /// # Errors
-    /// The slot holds no P-384 key.
-    pub fn ecc_sign(&self, slot: Slot, message: &[u8]) -> Result<Vec<u8>, VaultError> {
-        self.ecc_sign_digest(slot, &sha384(message))
-    }
-
     /// A deterministic ML-DSA-87 signature (4627 bytes) over a message, empty context.
     ///
     /// # Errors
@@ -328,9 +339,12 @@ impl Vault {
     }
 
     /// HMAC-SHA512 of the CSR envelope under the device's CSR key (64 bytes).
-    #[must_use]
-    pub fn csr_mac(&self, envelope: &[u8]) -> Vec<u8> {
-        hmac(Hash::Sha512, &self.secrets.csr_mac_key, &[envelope]).to_vec()
+    ///
+    /// # Errors
+    /// [`VaultError::Primitive`].
+    pub fn csr_mac(&self, envelope: &[u8]) -> Result<Vec<u8>, VaultError> {
+        let mac = hmac(Hash::Sha512, self.secrets.csr_mac_key.expose(), &[envelope])?;
+        Ok(mac.expose().to_vec())
     }
 
     /// Hands a secret to another process: a sealed, close-on-exec memory file that holds it.
@@ -398,10 +412,15 @@ mod tests {
             .kdf(Hash::Sha512, cdi, b"idevid_ecc_key", None)
             .unwrap();
         let key = vault.ecc_key(seed).unwrap();
+        let digest = super::super::primitives::sha384(b"tbs").unwrap();
         let public = VerifyingKey::from_sec1_bytes(&vault.public_key(key).unwrap()).unwrap();
-        let signature = Signature::from_slice(&vault.ecc_sign(key, b"tbs").unwrap()).unwrap();
+        let signature =
+            Signature::from_slice(&vault.ecc_sign_digest(key, &digest).unwrap()).unwrap();
         public.verify(b"tbs", &signature).unwrap();
-        assert_eq!(vault.ecc_sign(key, b"tbs"), vault.ecc_sign(key, b"tbs"));
+        assert_eq!(
+            vault.ecc_sign_digest(key, &digest),
+            vault.ecc_sign_digest(key, &digest)
+        );
 
         let seed = vault
             .kdf(Hash::Sha512, cdi, b"idevid_mldsa_key", None)
