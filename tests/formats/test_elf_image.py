@@ -3,7 +3,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casemate.formats import elf_image
@@ -57,6 +57,7 @@ def test_what_cannot_be_loaded_says_why(data: bytes, expected: str) -> None:
         elf_image.decode(data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 120), st.integers(0, 255))
 def test_any_bytes_are_read_or_refused(data: bytes, at: int, value: int) -> None:
     good = bytearray(elf((0x40000000, b"code"), (0x40000100, b"data")))

@@ -42,6 +42,7 @@ def test_every_string_of_a_manifests_size_is_one(seed: int) -> None:
     assert fb.Manifest.decode(data).encode() == data
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=fb.MANIFEST_SIZE - 1))
 def test_a_short_manifest_names_the_field_that_is_cut(data: bytes) -> None:
     with pytest.raises(fb.BundleFormatError) as caught:
