@@ -88,7 +88,9 @@ impl Call<'_> {
         if matches!(lineage, Lineage::Data | Lineage::Shown)
             && sensitive
             && !lifted
-            && !attributes.contains(CKA_ALLOWED_MECHANISMS)
+            && attributes
+                .get(CKA_ALLOWED_MECHANISMS)
+                .is_none_or(<[u8]>::is_empty)
         {
             return Err(CKR_KEY_FUNCTION_NOT_PERMITTED.into());
         }
