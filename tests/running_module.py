@@ -52,17 +52,20 @@ class RunningModule:
         self.process = None
         return code
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        command = module_command(
+    def command(self) -> list[str]:
+        """The command line of the module's process."""
+        return module_command(
             state=self.folders.state,
             runtime=self.folders.runtime,
             partitions=self.partitions,
             pin_required=self.pin_required,
             legacy_test=self.legacy_test,
         )
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
         with (self.base / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, *self.extra], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self.command(), *self.extra], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         return self.process
 

@@ -192,3 +192,21 @@ def test_a_state_folder_open_to_others_is_refused(module: RunningModule) -> None
     module.folders.state.chmod(0o755)
     assert module.start_in_vain() == 1
     assert "chmod 700" in module.log
+
+
+def test_another_source_of_the_sealing_secret_is_named(module: RunningModule) -> None:
+    filled(module)
+    secret = os.memfd_create("secret", 0)
+    os.write(secret, os.urandom(48))
+    os.lseek(secret, 0, os.SEEK_SET)
+    module.stop()
+    command = [*module.command(), "--sealing-descriptor", str(secret)]
+    done = subprocess.run(
+        command, pass_fds=[secret], capture_output=True, text=True, check=False, timeout=30
+    )
+    os.close(secret)
+    assert done.returncode == 1
+    assert "sealed by another source: file, not root-of-trust" in done.stderr
+    module.start()
+    with module.connect() as web:
+        assert web.find("key-1").sign(b"x")

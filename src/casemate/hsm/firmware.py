@@ -51,6 +51,10 @@ log = logging.getLogger("casemate.hsm")
 
 #: Fact in the store: the state folder's keys were destroyed on purpose.
 _ZEROIZED = "zeroized"
+_BY_ROOT = "by the root of trust, before it ran"
+_BY_ITSELF = "by itself, after it was loaded: no root of trust vouches for it"
+#: Fact in the store: the kind of the sealing source.
+_SEALED_BY = "sealed by"
 
 
 class Firmware:
@@ -76,6 +80,7 @@ class Firmware:
         self._admin = AdminServer(folders.admin_socket, commands(self))
         self._locks: list[int] = []
         self._measurements: list[Measurement] = list(measured)
+        self._measured_by = _BY_ROOT if measured else _BY_ITSELF
 
     # --- life --------------------------------------------------------------------------------
 
@@ -99,7 +104,8 @@ class Firmware:
             raise ModuleError(
                 Code.INTERNAL,
                 f"silicon did not start: {error}",
-                advice="casemate doctor --offline says what this host allows",
+                advice="where it says that memory cannot be locked, raise RLIMIT_MEMLOCK "
+                "(systemd: LimitMEMLOCK=infinity)",
             ) from error
         if not self._measurements:
             self._measurements = measure_self(Path(_silicon.__file__))
@@ -123,7 +129,20 @@ class Firmware:
             log.critical("this state folder was zeroized; use a new one")
             return
         # A secret is made only where nothing is sealed yet: never in the place of a lost one.
-        self._sealing.unseal(engine, create=not store.partitions())
+        is_new = not store.partitions()
+        sealed_by = store.fact(_SEALED_BY)
+        if not is_new and sealed_by not in (None, self._sealing.kind):
+            raise ModuleError(
+                Code.SEALING,
+                f"the partitions of this store were sealed by another source: {sealed_by}, "
+                f"not {self._sealing.kind}",
+                where=str(self.folders.state),
+                advice="start the module as before (casemate up: file; casemate rot launch: "
+                "root-of-trust), or with another state folder",
+            )
+        self._sealing.unseal(engine, create=is_new)
+        if sealed_by != self._sealing.kind:
+            store.set_fact(_SEALED_BY, self._sealing.kind)
         self._partitions = Partitions(engine, store, self.folders)
         self._control = Control(engine, store, self._partitions, self.machine)
         self._partitions.open_all()
@@ -220,7 +239,7 @@ class Firmware:
             "state_folder": str(self.folders.state),
             "runtime_folder": str(self.folders.runtime),
             "sealing": self._sealing.description,
-            "measured": "by itself, after it was loaded: no root of trust vouches for it",
+            "measured": self._measured_by,
             "rollback": "a swapped or partly restored state is detected; the rollback of the "
             "whole state folder is not: no anchor holds its counter",
             "store": "ok" if error is None else str(error),

@@ -20,6 +20,10 @@ class SealingSource(Protocol):
     """One place that a sealing secret can come from."""
 
     @property
+    def kind(self) -> str:
+        """One word for the store: what was sealed by one source cannot be opened by another."""
+
+    @property
     def description(self) -> str:
         """What it is, for `status`: an operator must see how much it is worth."""
 
@@ -35,6 +39,11 @@ class FileSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    @property
+    def kind(self) -> str:
+        """The word for the store."""
+        return "file"
 
     @property
     def description(self) -> str:
@@ -76,6 +85,11 @@ class DescriptorSource:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+
+    @property
+    def kind(self) -> str:
+        """The word for the store."""
+        return "root-of-trust"
 
     @property
     def description(self) -> str:
