@@ -150,6 +150,8 @@ def test_a_secret_travels_by_descriptor_only(crypto: RotCrypto) -> None:
         assert not os.get_inheritable(descriptor)
         received = os.pread(descriptor, 100, 0)
         assert len(received) == 64
+        with pytest.raises(PermissionError):
+            os.pwrite(descriptor, b"x", 0)
         assert shown(crypto, secret) == p384_public(drbg_scalar(received[:48]))
     finally:
         os.close(descriptor)

@@ -11,6 +11,7 @@ The steps on top (which label, in which order) are `casemate.rot.ladder`'s.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import hmac
@@ -256,8 +257,11 @@ class ModelCrypto:
 
     def to_descriptor(self, key: Slot) -> int:
         """See RotCrypto."""
-        descriptor = os.memfd_create("casemate-secret", os.MFD_CLOEXEC)
-        os.pwrite(descriptor, self._secret(key), 0)
+        secret = self._secret(key)
+        descriptor = os.memfd_create("casemate-secret", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.pwrite(descriptor, secret, 0)
+        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
         return descriptor
 
     def erase(self, *keys: Slot) -> None:
