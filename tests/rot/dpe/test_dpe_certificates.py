@@ -25,6 +25,7 @@ from casemate.formats.dpe import (
     SignFlags,
     Support,
 )
+from casemate.rot.chain import ChainError, check_chain
 
 if TYPE_CHECKING:
     from tests.rot.dpe.conftest import Bench
@@ -300,3 +301,19 @@ def test_the_firmwares_way_to_name_a_signer(bench: Bench) -> None:
     assert signer["version"].native == "v3"
     inner = asn1.OctetString.load(signer["sid"].chosen.contents, strict=True)
     assert inner.native == issuer.key_identifier
+
+
+def test_any_changed_bit_of_a_certificate_is_seen(make: Callable[..., Bench]) -> None:
+    bench = make()
+    leaf = bench.certify().certificate
+    chain_bytes = bench.client().certificate_chain()
+    first = 4 + int.from_bytes(chain_bytes[2:4], "big")
+    root, alias = chain_bytes[:first], chain_bytes[first:]
+    names = ("root", "alias", "leaf")
+    check_chain((root, alias, leaf), names)
+    step = 1 if bench.profile is Profile.P384_SHA384 else 13
+    for position in range(0, len(leaf), step):
+        changed = bytearray(leaf)
+        changed[position] ^= 1 << position % 8
+        with pytest.raises(ChainError):
+            check_chain((root, alias, bytes(changed)), names)

@@ -23,6 +23,7 @@ from casemate.formats.dpe import (
     ExportedCdi,
     InitializeContext,
     InitializeFlags,
+    NewHandle,
     Profile,
     RotateContextHandle,
     RotateFlags,
@@ -30,6 +31,7 @@ from casemate.formats.dpe import (
     Status,
     Support,
     UpdateContextMeasurement,
+    encode_command,
 )
 from casemate.rot.dpe import CAPACITY, ContextKind, ContextState, DpeInstance, simulator
 from casemate.rot.dpe.client import DpeClient
@@ -150,7 +152,7 @@ class AnySequence(RuleBasedStateMachine):
 
 TestAnySequence = AnySequence.TestCase
 TestAnySequence.settings = settings(
-    max_examples=100,
+    max_examples=50,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
@@ -191,3 +193,32 @@ def test_well_formed_nonsense_never_crashes(profile: Profile, data: Any) -> None
     magic, status, _ = struct.unpack("<III", answer[:12])
     assert magic == 0x44504552
     assert status == 0 or len(answer) == 12
+
+
+@given(profile=st.sampled_from(Profile), data=st.data())
+@settings(deadline=None)
+def test_a_changed_bit_of_a_command_is_refused_or_is_another_command(
+    profile: Profile, data: st.DataObject
+) -> None:
+    """Above all: no change of the handle, the code, the profile or the magic gets through."""
+    instance = simulator.build(profile, Support.everything())
+    rotated = DpeClient(profile, lambda request: instance.execute(0, request)).run(
+        RotateContextHandle(DEFAULT_HANDLE)
+    )
+    assert isinstance(rotated, NewHandle)
+    commands: list[Command] = [
+        Sign(rotated.handle, bytes(48), bytes(profile.to_be_signed_size)),
+        CertifyKey(rotated.handle, bytes(48), CertificateFormat.X509),
+        DeriveContext(rotated.handle, bytes(48)),
+    ]
+    command = bytearray(encode_command(profile, data.draw(st.sampled_from(commands))))
+    position = data.draw(st.integers(0, len(command) * 8 - 1))
+    command[position // 8] ^= 1 << position % 8
+    before = list(instance.contexts)
+    answer = instance.execute(0, bytes(command))
+    _, status, _ = struct.unpack("<III", answer[:12])
+    if status:
+        assert list(instance.contexts) == before
+    in_header_or_handle = position // 8 < 12 + 16
+    only_get_profile_has_no_handle = len(answer) == 32
+    assert status or not in_header_or_handle or only_get_profile_has_no_handle

@@ -8,6 +8,7 @@ import struct
 from cryptography.hazmat.primitives.asymmetric import mldsa
 
 from casemate.formats import mailbox_messages as messages
+from casemate.formats import soc_manifest as sm
 from casemate.formats.dpe import (
     DEFAULT_HANDLE,
     DeriveFlags,
@@ -94,6 +95,18 @@ def test_what_the_manifest_says_about_an_image(runtime: Bench) -> None:
     fields = struct.unpack("<6I48s", runtime.ask(Command.GET_IMAGE_INFO, ask, PL1))
     image = manifests.FIRMWARE
     assert fields == (1, image.flags, 1, 0x2000, 2, 0, image.digest)
+
+
+def test_an_svn_beyond_the_sealing_ladder_is_no_obstacle_where_none_is_checked() -> None:
+    from tests.rot.bundle.parts import fuses_for
+
+    bench = powered(fuses_for(bundle(), anti_rollback_disable=True))
+    bench.load()
+    images = sm.SocManifest.decode(manifests.manifest(KIND)).image_list
+    manifest = manifests.resign(KIND, images, svn=4000)
+    bench.ask(Command.SET_AUTH_MANIFEST, messages.encode_sized(manifest))
+    info = messages.FirmwareInfo.decode(bench.ask(Command.FW_INFO))
+    assert info.soc_manifest_svn == 4000
 
 
 def test_a_manifest_that_is_refused_changes_nothing(runtime: Bench) -> None:

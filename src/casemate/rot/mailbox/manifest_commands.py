@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 from casemate.rot.dpe.errors import DpeError
+from casemate.rot.fuses import SVN_BITS
 from casemate.rot.mailbox.device import MailboxDevice, Reply
 from casemate.rot.mailbox.errors import Code, MailboxError
 from casemate.rot.soc_manifest import verify
@@ -38,10 +39,12 @@ def _manifest(device: MailboxDevice, user: int, body: bytes, most: int) -> bytes
 def set_manifest(device: MailboxDevice, user: int, body: bytes) -> Reply:
     """SET_AUTH_MANIFEST."""
     manifest = _manifest(device, user, body, verify.MAX_SIZE)
-    device.authorizations = verify.set_manifest(
+    authorizations = verify.set_manifest(
         device.authorizations, manifest, device.firmware_manifest, device.root.fuses
     )
-    device.root.set_soc_manifest_svn(device.authorizations.svn)
+    # Fuses that check no SVN let any number through; the sealing ladder has 128 steps.
+    device.root.set_soc_manifest_svn(min(authorizations.svn, SVN_BITS))
+    device.authorizations = authorizations
     return Reply()
 
 
