@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.running_module import RunningModule
+
+# A busy machine is no failure: time limits stand in the tests that are about time.
+settings.register_profile("casemate", deadline=None)
+settings.load_profile("casemate")
 
 
 @pytest.fixture
