@@ -95,7 +95,9 @@ pub struct SealingDescriptor {
 impl SealingDescriptor {
     /// The secret behind this descriptor, which is taken over and closed at the end.
     pub fn new(descriptor: OwnedFd) -> Self {
-        Self { file: File::from(descriptor) }
+        Self {
+            file: File::from(descriptor),
+        }
     }
 }
 
@@ -105,15 +107,25 @@ impl SealingSource for SealingDescriptor {
         let seals = unsafe { libc::fcntl(self.file.as_raw_fd(), libc::F_GET_SEALS) };
         let wanted = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
         if seals < 0 || seals & wanted != wanted {
-            return Err("the descriptor is not sealed memory: somebody could still change it".into());
+            return Err(
+                "the descriptor is not sealed memory: somebody could still change it".into(),
+            );
         }
-        let length = self.file.metadata().map_err(|error| error.to_string())?.len();
+        let length = self
+            .file
+            .metadata()
+            .map_err(|error| error.to_string())?
+            .len();
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if !(SECRET_BYTES..=64).contains(&length) {
-            return Err(format!("the descriptor has {length} bytes, expected {SECRET_BYTES} to 64"));
+            return Err(format!(
+                "the descriptor has {length} bytes, expected {SECRET_BYTES} to 64"
+            ));
         }
         let mut secret = Secret::zeroed(length);
-        self.file.read_exact_at(secret.expose_mut(), 0).map_err(|error| error.to_string())?;
+        self.file
+            .read_exact_at(secret.expose_mut(), 0)
+            .map_err(|error| error.to_string())?;
         Ok(secret)
     }
 }

@@ -100,6 +100,8 @@ pub fn serve(
             sections.second.end(),
         );
     }
+    // Otherwise the compiler could read the payload again where the copy is used.
+    std::sync::atomic::compiler_fence(Ordering::SeqCst);
     let data: *const u8 = match &bulk {
         None => payload.wrapping_add(sections.data.offset),
         Some(region) => region.base(),

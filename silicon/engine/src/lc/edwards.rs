@@ -69,6 +69,15 @@ impl PrivateKey {
         Ok(Self { expanded, public })
     }
 
+    /// The key of a seed that was just drawn, after the pairwise consistency test that FIPS 140-3
+    /// wants of each new key pair: a signature verifies.
+    pub fn from_new_seed(seed: &[u8]) -> Result<Self, Error> {
+        let key = Self::from_seed(seed)?;
+        let signature = key.sign(Scheme::Pure, &[0; SEED])?;
+        verify(&key.public, Scheme::Pure, &[0; SEED], &signature).map_err(|_| Error::Internal)?;
+        Ok(key)
+    }
+
     /// The seed.
     pub fn seed(&self) -> Secret {
         Secret::copy(self.expanded.expose().get(..SEED).unwrap_or(&[]))

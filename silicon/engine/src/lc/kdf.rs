@@ -6,6 +6,7 @@ use super::digest::{Digest, Hash};
 use super::error::check;
 use super::hmac::HmacKey;
 use super::{Error, Input, Secret};
+use zeroize::Zeroizing;
 
 /// HKDF-Extract (RFC 5869, section 2.2): a pseudo-random key as long as the digest.
 pub fn hkdf_extract(hash: Hash, salt: &[u8], secret: &[u8]) -> Result<Secret, Error> {
@@ -126,7 +127,7 @@ pub enum Field<'a> {
         /// Byte order.
         little_endian: bool,
     },
-    /// Fixed bytes: label, separator, context.
+    /// Fixed bytes: label, separator, context, or the value of another key.
     Bytes(&'a [u8]),
 }
 
@@ -161,7 +162,15 @@ pub fn kbkdf_counter(prf: &Prf, fields: &[Field<'_>], length: usize) -> Result<S
         return Err(Error::Size);
     }
     let mut out = Secret::zeroed(length);
-    let mut input = Vec::new();
+    let fixed: usize = fields
+        .iter()
+        .map(|field| match field {
+            Field::Bytes(bytes) => bytes.len(),
+            _ => 8,
+        })
+        .sum();
+    // Fixed bytes may be keys. With all its room from the start the buffer never moves, and is wiped.
+    let mut input = Zeroizing::new(Vec::with_capacity(fixed));
     for (counter, piece) in (1u64..).zip(out.expose_mut().chunks_mut(prf.bytes())) {
         input.clear();
         for field in fields {

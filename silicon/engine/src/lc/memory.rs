@@ -4,6 +4,7 @@
 //! on them directly stands in DESIGN.md, section 6; all others copy first.
 
 use std::marker::PhantomData;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::{Error, Secret};
 
@@ -55,10 +56,7 @@ impl<'a> Input<'a> {
     /// A private copy, read once.
     pub fn to_secret(&self) -> Secret {
         let mut copy = Secret::zeroed(self.length);
-        // SAFETY: both are `length` bytes and do not overlap.
-        unsafe {
-            std::ptr::copy_nonoverlapping(self.base, copy.expose_mut().as_mut_ptr(), self.length)
-        };
+        self.copy_to(copy.expose_mut());
         copy
     }
 
@@ -67,6 +65,9 @@ impl<'a> Input<'a> {
         let length = self.length.min(target.len());
         // SAFETY: both are at least `length` bytes; private memory does not overlap the input.
         unsafe { std::ptr::copy_nonoverlapping(self.base, target.as_mut_ptr(), length) };
+        // For the compiler the input may change here: without this it could read the input again
+        // where the copy is used, which would undo the copy's purpose.
+        compiler_fence(Ordering::SeqCst);
     }
 
     /// A private copy of what is not secret, read once.

@@ -138,11 +138,23 @@ impl PrivateKey {
         }
     }
 
+    /// The key of a seed that was just drawn, after the pairwise consistency test that FIPS 140-3
+    /// wants of each new key pair: an encapsulated secret comes out again.
+    pub fn from_new_seed(level: Level, seed: &[u8]) -> Result<Self, Error> {
+        let key = Self::from_seed(level, seed)?;
+        let (ciphertext, shared) = PublicKey::new(level, &key.public_key()?)?.encapsulate()?;
+        if shared.equals(key.decapsulate(&ciphertext)?.expose()) {
+            Ok(key)
+        } else {
+            Err(Error::Internal)
+        }
+    }
+
     /// A new key, from AWS-LC's random bytes.
     pub fn generate(level: Level) -> Result<Self, Error> {
         let mut seed = Secret::zeroed(SEED);
         random::fill(seed.expose_mut())?;
-        Self::from_seed(level, seed.expose())
+        Self::from_new_seed(level, seed.expose())
     }
 
     /// The key in the forms of RFC 9935. An expanded key without its seed is refused: no key is kept

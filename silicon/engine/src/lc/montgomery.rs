@@ -31,6 +31,20 @@ impl PrivateKey {
         })
     }
 
+    /// The key with 32 bytes that were just drawn, after the pairwise consistency test that FIPS
+    /// 140-3 wants of each new key pair: both sides of an agreement get the same secret.
+    pub fn from_new_bytes(scalar: &[u8]) -> Result<Self, Error> {
+        let key = Self::new(scalar)?;
+        // Any other key does; this one is fixed.
+        let other = Self::new(&[0x55; BYTES])?;
+        let (mine, theirs) = (key.agree(&other.public)?, other.agree(&key.public)?);
+        if mine.equals(theirs.expose()) {
+            Ok(key)
+        } else {
+            Err(Error::Internal)
+        }
+    }
+
     /// The private bytes.
     pub fn scalar(&self) -> &Secret {
         &self.scalar

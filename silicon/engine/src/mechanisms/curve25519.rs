@@ -79,14 +79,14 @@ impl Mechanism for KeyPairGeneration {
         environment.random(seed.expose_mut())?;
         let (public_key, private_key) = match self.form {
             Form::Edwards => {
-                let key = edwards::PrivateKey::from_seed(seed.expose())?;
+                let key = edwards::PrivateKey::from_new_seed(seed.expose())?;
                 (
                     Key::EdwardsPublic(key.public_key()),
                     Key::EdwardsPrivate(key),
                 )
             }
             Form::Montgomery => {
-                let key = montgomery::PrivateKey::new(seed.expose())?;
+                let key = montgomery::PrivateKey::from_new_bytes(seed.expose())?;
                 (
                     Key::MontgomeryPublic(key.public_key()),
                     Key::MontgomeryPrivate(key),

@@ -108,7 +108,7 @@ impl Mechanism for KeyPairGeneration {
         let level = mldsa_level(public)?;
         let mut seed = Secret::zeroed(mldsa::SEED);
         environment.random(seed.expose_mut())?;
-        let private = PrivateKey::from_seed(level, seed.expose())?;
+        let private = PrivateKey::from_new_seed(level, seed.expose())?;
         let public = PublicKey::new(level, &private.public_key()?)?;
         Ok((
             Key::MlDsaPublic(public).made()?,

@@ -56,7 +56,7 @@ impl Mechanism for KeyPairGeneration {
         let level = mlkem_level(public)?;
         let mut seed = Secret::zeroed(mlkem::SEED);
         environment.random(seed.expose_mut())?;
-        let private = PrivateKey::from_seed(level, seed.expose())?;
+        let private = PrivateKey::from_new_seed(level, seed.expose())?;
         let public = PublicKey::new(level, &private.public_key()?)?;
         Ok((
             Key::MlKemPublic(public).made()?,
