@@ -43,9 +43,10 @@ def run() -> int:
     sys.meta_path.insert(0, SealedExtensions(table))
     sys.path[:] = [f"/proc/self/fd/{descriptor}" for descriptor in archives.split(",")]
     sys.path_importer_cache.clear()
-    from casemate.hsm import firmware
-
-    return firmware.main(arguments)
+    # By its name: the root of trust and the module are siblings that meet at run time only.
+    firmware = importlib.import_module("casemate.hsm.firmware")
+    code: int = firmware.main(arguments)
+    return code
 
 
 if __name__ == "__main__":
