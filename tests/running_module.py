@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,9 +47,9 @@ class RunningModule:
         self.kill()
         raise AssertionError(f"the module did not start:\n{self.log}")
 
-    def start_in_vain(self) -> int:
-        """Start a process that must end by itself; returns its exit code."""
-        code = self._spawn().wait(timeout=30)
+    def start_in_vain(self, wrapper: Sequence[str] = ()) -> int:
+        """Start a process (below `wrapper`) that must end by itself; returns its exit code."""
+        code = self._spawn(wrapper).wait(timeout=30)
         self.process = None
         return code
 
@@ -62,10 +63,13 @@ class RunningModule:
             legacy_test=self.legacy_test,
         )
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _spawn(self, wrapper: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         with (self.base / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.command(), *self.extra], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*wrapper, *self.command(), *self.extra],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         return self.process
 

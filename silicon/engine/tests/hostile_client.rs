@@ -121,6 +121,7 @@ fn sign_while_flipping(
             let byte = std::ptr::with_exposed_provenance_mut::<u8>(place);
             while !stop.load(Ordering::Relaxed) {
                 for value in [one, two] {
+                    // SAFETY: a byte of the ring, which outlives the scope.
                     unsafe { byte.write_volatile(value) };
                     for _ in 0..50 {
                         std::hint::spin_loop();
@@ -218,6 +219,7 @@ fn what_is_signed_does_not_change_while_it_is_signed() {
         scope.spawn(|| {
             let byte = std::ptr::with_exposed_provenance_mut::<u8>(place);
             while !stop.load(Ordering::Relaxed) {
+                // SAFETY: a byte of the ring, which outlives the scope.
                 unsafe {
                     byte.write_volatile(digest[31]);
                     byte.write_volatile(other[31]);

@@ -361,7 +361,8 @@ impl Engine {
         use std::os::fd::FromRawFd;
         // SAFETY: the caller gives the descriptor away.
         let descriptor = unsafe { std::os::fd::OwnedFd::from_raw_fd(descriptor) };
-        py.detach(|| self.0.unseal(&SealingDescriptor::new(descriptor))).map_err(failed)
+        py.detach(|| self.0.unseal(&SealingDescriptor::new(descriptor)))
+            .map_err(failed)
     }
 
     fn set_measurements(&self, measurements: Vec<(String, Vec<u8>)>) -> PyResult<()> {

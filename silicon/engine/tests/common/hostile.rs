@@ -100,6 +100,7 @@ impl Hostile {
     pub fn read(&self, slot: u32, offset: usize, length: usize) -> Vec<u8> {
         assert!(offset + length <= casemate_transport::layout::SLOT_PAYLOAD);
         let mut out = vec![0; length];
+        // SAFETY: inside the payload, by the assertion; private memory does not overlap it.
         unsafe {
             std::ptr::copy_nonoverlapping(
                 self.ring.payload(slot).add(offset),
@@ -112,6 +113,7 @@ impl Hostile {
 
     pub fn write(&self, slot: u32, offset: usize, bytes: &[u8]) {
         assert!(offset + bytes.len() <= casemate_transport::layout::SLOT_PAYLOAD);
+        // SAFETY: inside the payload, by the assertion; private memory does not overlap it.
         unsafe {
             std::ptr::copy_nonoverlapping(
                 bytes.as_ptr(),
