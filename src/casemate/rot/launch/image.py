@@ -20,6 +20,7 @@ from enum import Enum
 from pathlib import Path
 
 import casemate
+from casemate.formats.elf_program import program_interpreter
 from casemate.rot.errors import RotError
 from casemate.rot.launch.sealed import SealedFile, seal, seal_file
 
@@ -171,19 +172,22 @@ def _extensions(library: Path) -> dict[str, Path]:
 
 
 def _shared_objects(files: Iterable[Path]) -> tuple[Path, tuple[Path, ...]]:
-    """The dynamic loader, and every library that these files need, as the loader finds them."""
-    loaders: set[Path] = set()
+    """The dynamic loader, and every library that these files need, as that loader finds them."""
+    paths = tuple(files)
+    named = program_interpreter(paths[0].read_bytes())
+    if named is None:
+        raise RotError(f"{paths[0]}: not a dynamically linked ELF program")
+    loader = Path(named).resolve()
     libraries: set[Path] = set()
-    for path in files:
-        done = subprocess.run(["ldd", str(path)], capture_output=True, text=True, check=False)
+    for path in paths:
+        done = subprocess.run(
+            [str(loader), "--list", str(path)], capture_output=True, text=True, check=False
+        )
         for line in done.stdout.splitlines():
-            target = line.split("=>")[-1].split(" (")[0].strip()
             if "not found" in line:
                 raise RotError(f"{path}: its library {line.split()[0]} is not found")
-            if target.startswith("/"):
-                real = Path(target).resolve()
-                (loaders if "=>" not in line else libraries).add(real)
-    if len(loaders) != 1:
-        raise RotError(f"the interpreter names {len(loaders)} dynamic loaders, expected one")
-    loader = loaders.pop()
+            _, arrow, target = line.partition("=>")
+            place = target.split(" (")[0].strip()
+            if arrow and place.startswith("/"):
+                libraries.add(Path(place).resolve())
     return loader, tuple(sorted(libraries - {loader}))
