@@ -90,6 +90,26 @@ def test_a_context_from_birth_to_death(mailbox: Path, tmp_path: Path) -> None:
     assert "invalid-locality" in error["error"]["what"]
 
 
+def test_a_parent_updates_its_child_and_simulations_begin_anew(mailbox: Path) -> None:
+    simulation = asked(mailbox, "initialize", "--simulation", locality=PL1)
+    child = asked(
+        mailbox,
+        *("derive", "--handle", simulation["handle"], "--measurement", "11" * 48),
+        *("--type", 5, "--flag", "retain-parent-context"),
+        locality=PL1,
+    )
+    parent = child["parent_handle"]
+    updated = asked(
+        mailbox,
+        *("update", "--parent", parent, "--measurement", "22" * 48, "--type", 5),
+        locality=PL1,
+    )
+    assert len({child["handle"], parent, updated["handle"], updated["parent_handle"]}) == 4
+    asked(mailbox, "destroy", "--handle", updated["parent_handle"], locality=PL1)
+    error = asked(mailbox, "initialize", code=1)
+    assert "argument-not-supported" in error["error"]["what"]
+
+
 def test_certificates_and_their_chain_in_both_profiles(mailbox: Path, tmp_path: Path) -> None:
     for profile in ("p384", "mldsa87"):
         options = ["rot", "invoke", "--mailbox", str(mailbox), "--locality", str(PL0)]

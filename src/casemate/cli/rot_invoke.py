@@ -206,6 +206,34 @@ def derive(
     _show(shown, as_json=as_json)
 
 
+@_command("initialize")
+@click.option("--simulation", is_flag=True, help="A context that certifies but does not sign.")
+def initialize(target: Target, *, simulation: bool, as_json: bool) -> None:
+    """Make the default context of the DPE, once, or a simulation context."""
+    flags = wire.InitializeFlags.SIMULATION if simulation else wire.InitializeFlags.DEFAULT
+    with target.open() as client:
+        answer = client.run(wire.InitializeContext(flags))
+    if not isinstance(answer, wire.NewHandle):
+        raise RotError(f"the DPE answered {type(answer).__name__}")
+    _show({"handle": answer.handle.hex()}, as_json=as_json)
+
+
+@_command("update")
+@click.option("--parent", type=HANDLE, required=True, help="The parent's handle.")
+@click.option("--measurement", type=DIGEST, required=True, help="What to measure, 48 bytes.")
+@click.option("--type", "tci_type", type=Number(), required=True, help="The child's TCI type.")
+def update(
+    target: Target, *, parent: bytes, measurement: bytes, tci_type: int, as_json: bool
+) -> None:
+    """Extend a child context with the authority of its parent."""
+    with target.open() as client:
+        answer = client.run(wire.UpdateContextMeasurement(parent, measurement, tci_type))
+    if not isinstance(answer, wire.UpdatedMeasurement):
+        raise RotError(f"the DPE answered {type(answer).__name__}")
+    shown = {"handle": answer.handle.hex(), "parent_handle": answer.parent_handle.hex()}
+    _show(shown, as_json=as_json)
+
+
 @_command("certify")
 @handle_option
 @label_option

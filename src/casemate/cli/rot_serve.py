@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from casemate.cli._rot import reports_rot_errors
+from casemate.cli._module import print_json
+from casemate.cli._rot import json_option, reports_rot_errors
 from casemate.rot.anchor import PublicAnchor
 from casemate.rot.device_folder import DeviceFolder
 from casemate.rot.device_status import RomVersion
@@ -47,6 +48,7 @@ from casemate.rot.fuse_file import read_fuses
     help="ROM to follow: 2.1.2 and before, or main.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Log refused commands and lost connections.")
+@json_option
 @reports_rot_errors
 def serve(
     *,
@@ -56,6 +58,7 @@ def serve(
     bundle: Path | None,
     rom: str,
     verbose: bool,
+    as_json: bool,
 ) -> None:
     """Serve a device's mailbox until SIGTERM or Ctrl-C.
 
@@ -89,7 +92,10 @@ def serve(
         with MailboxServer(mailbox, path) as server:
             server.stop_on_signals()
             state = mailbox.device.root.state.value
-            click.echo(f"mailbox on {path}, device in state {state}")
+            if as_json:
+                print_json({"mailbox": str(path), "state": state})
+            else:
+                click.echo(f"mailbox on {path}, device in state {state}")
             server.serve_forever()
     except OSError as error:
         raise RotError(f"{path}: cannot serve: {error}") from None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -102,3 +104,17 @@ def test_a_stale_socket_is_replaced_a_live_one_is_not(start: Start, path: Path) 
     assert b"another process answers on this socket" in second.stderr.read()
     assert first.poll() is None
     assert profile_of(socket_exchange(path, 0))
+
+
+def test_the_console_scripts_are_declared_and_there() -> None:
+    project = Path(__file__).parents[3] / "pyproject.toml"
+    scripts = tomllib.loads(project.read_text())["project"]["scripts"]
+    names = [name for name in scripts if name.startswith("casemate-dpe-sim")]
+    assert sorted(names) == [
+        "casemate-dpe-sim",
+        "casemate-dpe-sim-mldsa87",
+        "casemate-dpe-sim-p384",
+    ]
+    for name in names:
+        module, _, function = scripts[name].partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
