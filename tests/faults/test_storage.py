@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -60,6 +61,37 @@ def test_a_full_disk_refuses_changes_and_goes_on_serving(small_disk: RunningModu
     small_disk.kill()
     small_disk.start()
     with small_disk.connect() as web:
+        assert {key.label for key in web.all_keys()} == {"first", "after", *made}
+
+
+def test_a_limit_on_file_size_is_a_full_disk_too(module: RunningModule) -> None:
+    """The limit is set from outside, so this needs no rights; the kernel answers EFBIG."""
+    assert module.process is not None
+    unlimited = resource.prlimit(module.process.pid, resource.RLIMIT_FSIZE)
+    log = module.folders.database.with_name("module.db-wal")
+    with module.connect() as web:
+        pair = web.generate(Algorithm.P256, label="first", stored=True)
+        resource.prlimit(
+            module.process.pid,
+            resource.RLIMIT_FSIZE,
+            (log.stat().st_size + 20_000, unlimited[1]),
+        )
+        made = []
+        with pytest.raises(QuotaError) as raised:
+            for number in range(500):
+                web.generate(Algorithm.P256, label=f"more-{number}", stored=True)
+                made.append(f"more-{number}")
+        assert raised.value.result is ReturnValue.DEVICE_MEMORY
+        pair.public.verify(pair.private.sign(b"still served"), b"still served")
+        with module.admin() as admin:
+            assert "cannot grow" in admin.call("status")["store"]
+        resource.prlimit(module.process.pid, resource.RLIMIT_FSIZE, unlimited)
+        web.generate(Algorithm.P256, label="after", stored=True)
+        with module.admin() as admin:
+            assert admin.call("status")["store"] == "ok"
+    module.kill()
+    module.start()
+    with module.connect() as web:
         assert {key.label for key in web.all_keys()} == {"first", "after", *made}
 
 

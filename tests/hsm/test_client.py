@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from casemate.formats.pkcs11 import Attribute, KeyType, Mechanism, ObjectClass, ReturnValue
 from casemate.formats.pkcs11_wire import GcmMessage, Hkdf, Oaep, Pss
+from casemate.formats.x509 import split
 from casemate.hsm.client import (
     Algorithm,
     ClientError,
@@ -671,6 +672,19 @@ def test_requests_and_certificates_verify_elsewhere(web: Partition, algorithm: A
     assert made.not_valid_before_utc == now
     assert made.not_valid_after_utc == now + timedelta(days=365 * 30)
     assert made.version is x509.Version.v3
+
+
+@pytest.mark.parametrize(
+    "algorithm", [Algorithm.ML_DSA_44, Algorithm.ML_DSA_65, Algorithm.ML_DSA_87]
+)
+def test_post_quantum_requests_verify_with_their_own_key(
+    web: Partition, algorithm: Algorithm
+) -> None:
+    made = pair(web, algorithm)
+    data = request(made.private, subject="CN=pq")
+    parts = split(data)
+    made.public.verify(parts.signature, parts.tbs)
+    assert made.private.public_key_info() in data
 
 
 def test_a_bad_subject_is_refused_by_name(web: Partition) -> None:

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from casemate.hsm.client import Algorithm, ClientError, Partition
 from casemate.hsm.measurement import list_digest
@@ -42,6 +42,7 @@ def test_a_report_names_key_nonce_and_partition(module: RunningModule, version: 
         made = web.generate(Algorithm.P256, label="k", stored=True)
         claims = verified(web, made.private.attest(NONCE, version=version))
         shown = admin.call("partition.show", name="web")
+        chain = web.certificate_chain()
         doctor = admin.call("doctor")
     assert claims[0] == version
     cose_key, size = claims[1], claims[2]
@@ -52,6 +53,9 @@ def test_a_report_names_key_nonce_and_partition(module: RunningModule, version: 
     assert isinstance(public, ec.EllipticCurvePublicKey)
     numbers = public.public_numbers()
     assert (int.from_bytes(key[-2]), int.from_bytes(key[-3])) == (numbers.x, numbers.y)
+    (leaf,) = map(x509.load_der_x509_certificate, chain)
+    spki = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert shown["identity"] == hashlib.sha256(spki).hexdigest()
     assert claims[4] == bytes.fromhex(shown["id"].replace("-", ""))
     assert claims[5] == NONCE.ljust(128, b"\0")
     if version == 2:

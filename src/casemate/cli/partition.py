@@ -204,6 +204,7 @@ def _print(described: dict[str, Any], *, as_json: bool) -> None:
             ("id", described["id"]),
             ("state", described["state"] + _reason(described)),
             ("socket", described["socket"]),
+            ("identity", described.get("identity", "-")),
             *((f"limit {name}", value) for name, value in policy.items()),
             *((f"in use {name}", value) for name, value in used.items()),
         ]

@@ -19,6 +19,11 @@ _NO_EXPIRATION = "99991231235959Z"
 _POSITIVE = 0x7F
 
 
+def fingerprint(partition: _silicon.Partition) -> str:
+    """Return the SHA-256 of the identity key's SubjectPublicKeyInfo: what a verifier may pin."""
+    return hashlib.sha256(x509.spki_p384(partition.identity_public_point())).hexdigest()
+
+
 def self_signed(partition: _silicon.Partition, *, created: int) -> bytes:
     """Return the certificate (DER) of the partition's identity key, signed by itself.
 

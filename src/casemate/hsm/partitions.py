@@ -23,7 +23,7 @@ from typing import Any
 from casemate import _silicon
 from casemate.hsm.errors import Code, ModuleError
 from casemate.hsm.folders import Folders, check_socket_path
-from casemate.hsm.identity import self_signed
+from casemate.hsm.identity import fingerprint, self_signed
 from casemate.hsm.policy import Policy, check_name
 from casemate.hsm.store import PartitionRow, RecordRow, Store
 
@@ -266,6 +266,7 @@ class Partitions:
         if entry.reason:
             described["reason"] = entry.reason
         if entry.handle is not None:
+            described["identity"] = fingerprint(entry.handle)
             counts = entry.handle.status()
             described["in_use"] = {name: getattr(counts, name) for name in _COUNTS}
         return described
