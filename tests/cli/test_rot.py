@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from casemate.formats import cose, eat, pcr_quote
 from casemate.formats.key_binding import key_binding
 from casemate.rot.fuse_file import encode
 from casemate.rot.fuses import DEFAULT_FUSES, PqcKeyType
+from casemate.rot.mailbox.server import MailboxServer
 from tests.rot.bundle import parts
 from tests.rot.devices import golden
+from tests.rot.mailbox import devices
 
 NONCE = "00" * 32
 
@@ -223,6 +227,34 @@ def test_evidence_of_a_device(device: Path, bundle: Path, tmp_path: Path, algori
     assert cose.decode(piped)[1] == eat.TOKEN_TAGS
     shown = asked("evidence", *where, "--nonce", "ab" * 16)
     assert cose.decode(bytes.fromhex(shown["token"]))[1] == eat.TOKEN_TAGS
+
+
+@pytest.fixture
+def mailbox(tmp_path: Path) -> Iterator[Path]:
+    """The socket of a device that runs its firmware."""
+    path = tmp_path / "mailbox.socket"
+    with MailboxServer(devices.running().mailbox, path, timeout=5.0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield path
+        server.stop()
+        thread.join(10)
+
+
+def test_evidence_of_a_running_device(mailbox: Path, device: Path, tmp_path: Path) -> None:
+    asks = ("--mailbox", mailbox, "--user", hex(devices.PL0), "--nonce", "ab" * 16)
+    message, _ = cose.decode(bytes.fromhex(asked("evidence", *asks)["token"]))
+    assert len(message.x5chain) == 4
+    assert eat.decode_claims(message.payload)[eat.ANCHOR] == "unknown"
+    named = bytes.fromhex(asked("evidence", *asks, "--device", device)["token"])
+    assert eat.decode_claims(cose.decode(named)[0].payload)[eat.ANCHOR] == "file"
+    (tmp_path / "p.der").write_bytes(message.x5chain[1])
+    shown = asked("binding", *asks, "--partition", tmp_path / "p.der")
+    assert bytes.fromhex(shown["leaf_certificate"]) == message.x5chain[0]
+    stranger = ("--mailbox", mailbox, "--user", 99, "--nonce", "ab" * 16)
+    assert "what" in asked("evidence", *stranger, code=1)["error"]
+    nobody = ("--mailbox", tmp_path / "none", "--nonce", "ab" * 16)
+    assert "no device answers" in asked("evidence", *nobody, code=1)["error"]["what"]
 
 
 def test_the_binding_of_a_partitions_report(tmp_path: Path) -> None:

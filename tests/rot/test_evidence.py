@@ -14,18 +14,28 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA87PublicKey
 
 from casemate.formats import cbor, cose, dice, eat, pcr_log, pcr_quote, x509
 from casemate.formats.key_binding import key_binding
+from casemate.rot.attester import LocalAttester, MailboxAttester
 from casemate.rot.boot import RootOfTrust
 from casemate.rot.certificate_files import manufacturer_files
 from casemate.rot.chain import check_chain
 from casemate.rot.crypto import ModelCrypto
+from casemate.rot.device_status import RomVersion, device_status
 from casemate.rot.dpe.errors import DpeError
 from casemate.rot.errors import RotError
-from casemate.rot.evidence import evidence, leaf_certificate, public_key_of, quote_nonce
+from casemate.rot.evidence import (
+    evidence,
+    leaf_certificate,
+    public_key_of,
+    quote_nonce,
+    read_device,
+)
 from casemate.rot.fuses import DEFAULT_FUSES
 from casemate.rot.identity import Algorithm, LayerName
+from casemate.rot.launch import authorization
 from casemate.rot.quote import verify_quote
 from casemate.rot.runtime_dpe import RuntimeDpe, configuration_digest, profile_of
 from tests.rot.devices import Shelf, firmware
+from tests.rot.mailbox import devices as mailbox_devices
 
 NONCE = b"nonce of verifier"
 
@@ -43,6 +53,10 @@ def dpe_of(root: RootOfTrust) -> RuntimeDpe:
     return RuntimeDpe(root, random=lambda size: b"r" * size)
 
 
+def attester_of(root: RootOfTrust) -> LocalAttester:
+    return LocalAttester(root, dpe_of(root))
+
+
 def token(root: RootOfTrust, algorithm: Algorithm, **changes: Any) -> bytes:
     files = manufacturer_files(root, DEFAULT_FUSES, None)
     values: dict[str, Any] = {
@@ -52,7 +66,7 @@ def token(root: RootOfTrust, algorithm: Algorithm, **changes: Any) -> bytes:
         "anchor": "public test values",
         "idevid_certificate": files[f"idevid_cert_{algorithm.value}.der"],
     }
-    return evidence(root, dpe_of(root), **(values | changes))
+    return evidence(attester_of(root), **(values | changes))
 
 
 @pytest.mark.parametrize("algorithm", list(Algorithm))
@@ -115,7 +129,9 @@ def test_another_library_verifies_the_cose_message() -> None:
 
     signature = dpe.sign(profile_of(Algorithm.ECC), EVIDENCE_LABEL, digest)
     data = cose.encode(cose.Sign1(protected, message.payload, signature, {}))
-    leaf = reference.load_der_x509_certificate(leaf_certificate(dpe, Algorithm.ECC)).public_key()
+    leaf = reference.load_der_x509_certificate(
+        leaf_certificate(LocalAttester(root, dpe), Algorithm.ECC)
+    ).public_key()
     assert isinstance(leaf, ec.EllipticCurvePublicKey)
     pem = leaf.public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -171,11 +187,52 @@ def test_a_public_key_is_taken_from_a_certificate_or_bare() -> None:
         public_key_of(b"x", "f")
 
 
+@pytest.mark.parametrize("algorithm", list(Algorithm))
+def test_evidence_over_the_mailbox_is_that_of_the_device(algorithm: Algorithm) -> None:
+    bench = mailbox_devices.running()
+    attester = MailboxAttester(authorization.local(bench.mailbox, mailbox_devices.PL0))
+    made = evidence(
+        attester,
+        nonce=NONCE,
+        token_id=b"t" * 16,
+        algorithm=algorithm,
+        anchor="public test values",
+        idevid_certificate=None,
+    )
+    message, _ = cose.decode(made)
+    root = bench.mailbox.device.root
+    device_dpe = bench.mailbox.device.runtime_dpe
+    local = evidence(
+        LocalAttester(root, device_dpe),
+        nonce=NONCE,
+        token_id=b"t" * 16,
+        algorithm=algorithm,
+        anchor="public test values",
+        idevid_certificate=None,
+    )
+    assert made == local
+    chain = tuple(reversed(message.x5chain))
+    check_chain(chain, [str(number) for number in range(len(chain))])
+
+
+@pytest.mark.parametrize("rom", list(RomVersion))
+def test_the_length_of_the_device_status_shows_in_the_replay(rom: RomVersion) -> None:
+    root = RootOfTrust(ModelCrypto(), Shelf(a=firmware()), rom=rom)
+    root.cold_reset(DEFAULT_FUSES, b"a")
+    attester = attester_of(root)
+    quote = attester.quote(Algorithm.ECC, bytes(32))
+    device = read_device(attester.chain(Algorithm.ECC), quote, attester.log())
+    assert device.status == device_status(DEFAULT_FUSES, firmware(), rom)
+    assert device.debug_locked
+    with pytest.raises(RotError, match="does not replay"):
+        read_device(attester.chain(Algorithm.ECC), quote, b"")
+
+
 # --- the runtime's DPE ----------------------------------------------------------------------
 
 
 def nodes(root: RootOfTrust, dpe: RuntimeDpe, algorithm: Algorithm) -> list[dice.TcbInfo]:
-    leaf = x509.read_certificate(leaf_certificate(dpe, algorithm))
+    leaf = x509.read_certificate(leaf_certificate(LocalAttester(root, dpe), algorithm))
     extension = leaf.extension(dice.OID_MULTI_TCB_INFO)
     assert extension is not None
     return list(dice.decode_multi_tcb_info(extension.value))
@@ -208,7 +265,7 @@ def test_the_leaf_key_changes_with_every_measurement() -> None:
         dpe = dpe_of(root)
         if stash is not None:
             dpe.stash(stash, metadata=b"meta")
-        return x509.read_certificate(leaf_certificate(dpe, Algorithm.ECC)).spki
+        return x509.read_certificate(leaf_certificate(LocalAttester(root, dpe), Algorithm.ECC)).spki
 
     assert key(booted()) == key(booted())
     keys = {

@@ -161,7 +161,7 @@ def boot_options(command: Callable[..., R]) -> Callable[..., R]:
     ) -> R:
         if device is not None and fuses != "default":
             raise click.UsageError("a --device has its own fuses")
-        if device is not None and bundle is None:
+        if device is not None and bundle is None and not rest.get("mailbox"):
             raise click.UsageError("a --device boots a --bundle")
         if bundle is not None and (fmc_digest, rt_digest, svn) != (None, None, 0):
             raise click.UsageError("--bundle states digests and SVN itself")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,13 @@ from casemate.cli._rot import (
     json_option,
     reports_rot_errors,
 )
+from casemate.cli.rot_invoke import Number
 from casemate.formats import x509
 from casemate.formats.key_binding import key_binding
+from casemate.formats.mailbox import MailboxFormatError
 from casemate.rot import certificate_files
+from casemate.rot.attester import Attester, LocalAttester, MailboxAttester
+from casemate.rot.boot import RootOfTrust
 from casemate.rot.errors import RotError
 from casemate.rot.evidence import evidence as make_evidence
 from casemate.rot.evidence import leaf_certificate, public_key_of
@@ -52,8 +58,42 @@ nonce_option = click.option(
 )
 
 
+mailbox_option = click.option(
+    "--mailbox",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="CASEMATE_ROT_MAILBOX",
+    help="Ask the running device at this socket of `casemate rot serve`, as PL0 "
+    "[CASEMATE_ROT_MAILBOX]; --device then only names its folder.",
+)
+user_option = click.option(
+    "--user", type=Number(), default=0, show_default=True, help="With --mailbox: the PL0 user."
+)
+
+
+@contextlib.contextmanager
+def _attester(
+    choice: Choice, mailbox: Path | None, user: int
+) -> Iterator[tuple[Attester, RootOfTrust | None]]:
+    """Who makes the evidence: a device behind its mailbox, or one that is booted here."""
+    if mailbox is None:
+        root = choice.boot(make_requests=choice.folder is None)
+        yield LocalAttester(root, RuntimeDpe(root, random=os.urandom)), root
+        return
+    from casemate.rot.mailbox.client import MailboxClient
+
+    try:
+        with MailboxClient(mailbox, user) as client:
+            yield MailboxAttester(client.run), None
+    except MailboxFormatError as error:
+        raise RotError(f"{mailbox}: {error}") from None
+    except OSError as error:
+        raise RotError(f"{mailbox}: no device answers here: {error}") from None
+
+
 @click.command()
 @boot_options
+@mailbox_option
+@user_option
 @nonce_option
 @click.option(
     "--key-report",
@@ -71,6 +111,8 @@ nonce_option = click.option(
 def evidence(
     *,
     choice: Choice,
+    mailbox: Path | None,
+    user: int,
     nonce: bytes,
     key_report: Path | None,
     algorithm: str,
@@ -82,19 +124,17 @@ def evidence(
     It holds the measurements, the PCR quote and log, the DICE chain and the anchor's name, and a
     key report if one is given: see `casemate rot binding` for what its report data must be.
     """
-    chosen = Algorithm(algorithm)
-    root = choice.boot(make_requests=choice.folder is None)
-    files = certificate_files.manufacturer_files(root, choice.read_fuses(), choice.folder)
-    token = make_evidence(
-        root,
-        RuntimeDpe(root, random=os.urandom),
-        nonce=nonce,
-        token_id=os.urandom(16),
-        algorithm=chosen,
-        anchor=choice.anchor.name,
-        idevid_certificate=files.get(f"idevid_cert_{algorithm}.der"),
-        key_report=None if key_report is None else _read(key_report),
-    )
+    report = None if key_report is None else _read(key_report)
+    with _attester(choice, mailbox, user) as (attester, root):
+        token = make_evidence(
+            attester,
+            nonce=nonce,
+            token_id=os.urandom(16),
+            algorithm=Algorithm(algorithm),
+            anchor=_anchor(choice, mailbox),
+            idevid_certificate=_idevid_certificate(choice, root, Algorithm(algorithm)),
+            key_report=report,
+        )
     if out is not None:
         _write(out, token)
     if as_json:
@@ -110,6 +150,8 @@ def evidence(
 
 @click.command()
 @boot_options
+@mailbox_option
+@user_option
 @nonce_option
 @click.option(
     "--partition",
@@ -121,17 +163,39 @@ def evidence(
 @json_option
 @reports_rot_errors
 def binding(
-    *, choice: Choice, nonce: bytes, partition: Path, algorithm: str, as_json: bool
+    *,
+    choice: Choice,
+    mailbox: Path | None,
+    user: int,
+    nonce: bytes,
+    partition: Path,
+    algorithm: str,
+    as_json: bool,
 ) -> None:
     """Show the report data that ties a partition's key report to the evidence for a nonce."""
-    root = choice.boot()
-    leaf = leaf_certificate(RuntimeDpe(root, random=os.urandom), Algorithm(algorithm))
+    with _attester(choice, mailbox, user) as (attester, _):
+        leaf = leaf_certificate(attester, Algorithm(algorithm))
     key = public_key_of(_read(partition), str(partition))
     data = key_binding(nonce, x509.read_certificate(leaf).spki, key)
     if as_json:
         print_json({"report_data": data.hex(), "leaf_certificate": leaf.hex()})
         return
     print_fields((("report data", data.hex()), ("nonce", nonce.hex()), ("partition", partition)))
+
+
+def _anchor(choice: Choice, mailbox: Path | None) -> str:
+    return "unknown" if mailbox is not None and choice.folder is None else choice.anchor.name
+
+
+def _idevid_certificate(
+    choice: Choice, root: RootOfTrust | None, algorithm: Algorithm
+) -> bytes | None:
+    if choice.folder is not None:
+        return choice.folder.certificate("idevid_cert", algorithm)
+    if root is None:
+        return None
+    files = certificate_files.manufacturer_files(root, choice.read_fuses(), None)
+    return files.get(f"idevid_cert_{algorithm.value}.der")
 
 
 def _read(path: Path) -> bytes:

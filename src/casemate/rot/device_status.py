@@ -16,6 +16,9 @@ import hashlib
 from casemate.rot.firmware import VerifiedFirmware
 from casemate.rot.fuses import Fuses
 
+#: Where the debug state stands in the status bytes.
+DEBUG_LOCKED_AT = 13
+
 
 class RomVersion(enum.Enum):
     """Which ROM the flow follows."""

@@ -9,16 +9,16 @@ leaf hang on the same chain; a key report is bound by `casemate.formats.key_bind
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA87PublicKey, MLDSAMuHasher
 
-from casemate.formats import cose, eat, pcr_log, pcr_quote, x509
+from casemate.formats import cose, dice, eat, pcr_log, pcr_quote, x509
 from casemate.formats.der_reader import DerError
-from casemate.rot.boot import RootOfTrust
-from casemate.rot.device_status import device_status, owner_info_digest, vendor_info_digest
+from casemate.rot.attester import Attester
+from casemate.rot.device_status import DEBUG_LOCKED_AT
 from casemate.rot.errors import RotError
 from casemate.rot.identity import Algorithm
-from casemate.rot.runtime_dpe import RuntimeDpe, profile_of
 
 #: The DPE label of the key that signs evidence.
 EVIDENCE_LABEL = hashlib.sha384(b"casemate evidence").digest()
@@ -31,14 +31,13 @@ def quote_nonce(nonce: bytes) -> bytes:
     return nonce if len(nonce) == pcr_quote.NONCE_SIZE else hashlib.sha256(nonce).digest()
 
 
-def leaf_certificate(dpe: RuntimeDpe, algorithm: Algorithm) -> bytes:
-    """The certificate (DER) of the key that signs evidence; the same until the next boot."""
-    return dpe.certify(profile_of(algorithm), EVIDENCE_LABEL)
+def leaf_certificate(attester: Attester, algorithm: Algorithm) -> bytes:
+    """The certificate (DER) of the key that signs evidence; each measurement changes it."""
+    return attester.leaf(algorithm, EVIDENCE_LABEL)
 
 
 def evidence(
-    root: RootOfTrust,
-    dpe: RuntimeDpe,
+    attester: Attester,
     *,
     nonce: bytes,
     token_id: bytes,
@@ -49,93 +48,114 @@ def evidence(
 ) -> bytes:
     """The token's bytes. `nonce` and `token_id` have 8 to 64 bytes.
 
-    Raises RotError for another size or a key report that is no COSE_Sign1; BootError outside
-    RUNTIME.
+    Raises RotError for another size, a key report that is no COSE_Sign1, or a device that refuses.
     """
     report = {} if key_report is None else {eat.KEY_REPORT: _checked_report(key_report)}
-    profile = profile_of(algorithm)
-    leaf = leaf_certificate(dpe, algorithm)
-    measured = root.measured
-    status = device_status(root.fuses, measured.cold_boot, root.rom)
-    quote = root.quote(quote_nonce(nonce), algorithm)
-    locked = root.fuses.debug_locked
-    claims = eat.Claims(
-        nonce=nonce,
-        debug_status=(eat.DebugStatus.DISABLED_SINCE_BOOT if locked else eat.DebugStatus.ENABLED),
-        measurements=(
-            (eat.CONTENT_TYPE_CONCISE_EVIDENCE, eat.concise_evidence(measurements(root))),
-        ),
-        issuer=_issuer(leaf),
-        cwt_id=token_id,
-        ueid=root.fuses.ueid,
-        private={
-            eat.PCR_QUOTE: pcr_quote.encode(quote),
-            eat.PCR_LOG: pcr_log.encode(root.pcrs.log),
-            eat.DEVICE_STATUS_SIZE: len(status),
-            eat.ANCHOR: anchor,
-            **report,
-        },
-    )
+    leaf = leaf_certificate(attester, algorithm)
+    chain = attester.chain(algorithm)
+    quote = attester.quote(algorithm, quote_nonce(nonce))
+    log = attester.log()
     try:
+        device = read_device(chain, quote, log)
+        claims = eat.Claims(
+            nonce=nonce,
+            debug_status=(
+                eat.DebugStatus.DISABLED_SINCE_BOOT
+                if device.debug_locked
+                else eat.DebugStatus.ENABLED
+            ),
+            measurements=(
+                (eat.CONTENT_TYPE_CONCISE_EVIDENCE, eat.concise_evidence(device.measurements)),
+            ),
+            issuer=_issuer(leaf),
+            cwt_id=token_id,
+            ueid=device.ueid,
+            private={
+                eat.PCR_QUOTE: pcr_quote.encode(quote),
+                eat.PCR_LOG: log,
+                eat.DEVICE_STATUS_SIZE: len(device.status),
+                eat.ANCHOR: anchor,
+                **report,
+            },
+        )
         payload = eat.encode_claims(claims)
-    except eat.EatError as error:
+    except (eat.EatError, DerError, pcr_log.PcrLogError) as error:
         raise RotError(f"evidence: {error}") from None
     protected = cose.protected_header(
         {cose.ALGORITHM: _COSE_ALGORITHM[algorithm], cose.CONTENT_TYPE: eat.CONTENT_TYPE_EAT_CWT}
     )
-    to_be_signed = cose.to_be_signed(protected, payload)
-    signature = dpe.sign(profile, EVIDENCE_LABEL, _prepared(to_be_signed, leaf, algorithm))
-    chain = [leaf, *reversed(dpe.chain(profile))]
+    prepared = _prepared(cose.to_be_signed(protected, payload), leaf, algorithm)
+    signature = attester.sign(algorithm, EVIDENCE_LABEL, prepared)
+    certificates = [leaf, *reversed(chain)]
     if idevid_certificate is not None:
-        chain.append(idevid_certificate)
-    message = cose.Sign1(protected, payload, signature, {cose.X5CHAIN: chain})
+        certificates.append(idevid_certificate)
+    message = cose.Sign1(protected, payload, signature, {cose.X5CHAIN: certificates})
     return cose.encode(message, tags=eat.TOKEN_TAGS)
 
 
-def measurements(root: RootOfTrust) -> tuple[eat.Measurement, ...]:
-    """What the token says was measured: the device's state by owner and vendor, FMC and RT."""
-    measured, values = root.measured, root.pcrs.values
-    cold_boot, current = measured.cold_boot, measured.current
-    fuses = root.fuses
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a device's own certificates, quote and log say about it."""
 
-    def digest(value: bytes) -> tuple[tuple[int, bytes], ...]:
-        return ((eat.SHA384, value),)
+    ueid: bytes
+    status: bytes
+    measurements: tuple[eat.Measurement, ...]
 
-    return (
-        eat.Measurement(
-            class_id=b"CALIPTRA_2_X_FUSE_OWNER_INFO",
-            vendor=_VENDOR,
-            model=_MODEL,
-            key=0,
-            digests=digest(owner_info_digest(fuses, cold_boot.owner_pk_hash)),
-        ),
-        eat.Measurement(
-            class_id=b"CALIPTRA_2_X_FUSE_VENDOR_INFO",
-            vendor=_VENDOR,
-            model=_MODEL,
-            key=1,
-            digests=digest(vendor_info_digest(fuses, cold_boot, root.rom)),
-            raw_value=device_status(fuses, cold_boot, root.rom),
-        ),
-        eat.Measurement(
-            class_id=b"CALIPTRA_2_X_FMC_FIRMWARE_INFO",
-            vendor=_VENDOR,
-            model=_MODEL,
-            key=2,
-            svn=cold_boot.svn,
-            digests=digest(cold_boot.fmc_digest),
-            integrity_registers={0: values[0], 1: values[1]},
-        ),
-        eat.Measurement(
-            class_id=b"CALIPTRA_2_X_RT_FIRMWARE_INFO",
-            vendor=_VENDOR,
-            model=_MODEL,
-            key=3,
-            svn=current.svn,
-            digests=digest(current.rt_digest),
-            integrity_registers={2: values[2], 3: values[3]},
-        ),
+    @property
+    def debug_locked(self) -> bool:
+        """Whether debug is closed, as measured."""
+        return bool(self.status[DEBUG_LOCKED_AT])
+
+
+def read_device(chain: tuple[bytes, ...], quote: pcr_quote.PcrQuote, log: bytes) -> Device:
+    """Read a device from LDevID, FMC and RT certificate, quote and log.
+
+    Measured are the device's state by owner and vendor, FMC and RT. How long the device status is
+    shows in which length replays to PCR 0. Raises DerError, PcrLogError, RotError.
+    """
+    local, fmc, runtime = map(x509.read_certificate, chain)
+    entries = pcr_log.decode(log)
+    status = next(
+        (entry.data for entry in entries if entry.id is pcr_log.EntryId.DEVICE_STATUS), b""
     )
+    size = next(
+        (size for size in (18, 17) if pcr_log.replay(entries, size).get(0) == quote.pcrs[0]), None
+    )
+    if size is None or not status:
+        raise RotError("the PCR log does not replay to PCR 0")
+    registers = {
+        b"CALIPTRA_2_X_FMC_FIRMWARE_INFO": (0, 1),
+        b"CALIPTRA_2_X_RT_FIRMWARE_INFO": (2, 3),
+    }
+    infos = (
+        *dice.decode_multi_tcb_info(_extension(fmc, dice.OID_MULTI_TCB_INFO)),
+        dice.decode_tcb_info(_extension(runtime, dice.OID_TCB_INFO)),
+    )
+    measured = tuple(
+        eat.Measurement(
+            class_id=info.type or b"",
+            vendor=_VENDOR,
+            model=_MODEL,
+            key=key,
+            # The certificates keep the SVN two bytes wide by setting the upper one.
+            svn=None if info.svn is None else info.svn & 0xFF,
+            digests=tuple((eat.SHA384, fwid.digest) for fwid in info.fwids or ()),
+            raw_value=status[:size] if info.type == b"CALIPTRA_2_X_FUSE_VENDOR_INFO" else None,
+            integrity_registers={
+                index: quote.pcrs[index] for index in registers.get(info.type or b"", ())
+            },
+        )
+        for key, info in enumerate(infos)
+    )
+    ueid = dice.decode_ueid(_extension(local, dice.OID_UEID))
+    return Device(ueid, status[:size], measured)
+
+
+def _extension(certificate: x509.Certificate, oid: str) -> bytes:
+    found = certificate.extension(oid)
+    if found is None:
+        raise RotError(f"the device's certificate has no extension {oid}")
+    return found.value
 
 
 def _prepared(message: bytes, leaf: bytes, algorithm: Algorithm) -> bytes:
