@@ -98,8 +98,10 @@ impl Call<'_> {
         for (mut attributes, key) in made {
             let token = attributes.is_true(CKA_TOKEN);
             self.require_creation(&session, &attributes)?;
-            if !self.policy.legacy_test && key.as_ref().is_some_and(Key::is_legacy) {
-                return Err(CKR_CURVE_NOT_SUPPORTED.into());
+            if let Some(key) = &key
+                && !self.policy.legacy_test
+            {
+                key.require_current()?;
             }
             let handle = self.partition.new_handle(token);
             attributes.set(CKA_UNIQUE_ID, format!("{handle:016x}").as_bytes());

@@ -1,7 +1,8 @@
-//! CKK_EC_EDWARDS and CKK_EC_MONTGOMERY: Ed25519 and X25519. The vault stores the 32 private bytes.
+//! CKK_EC_EDWARDS and CKK_EC_MONTGOMERY: Ed25519, X25519, and for outside suites Ed448. The vault
+//! stores the private bytes.
 //!
 //! CKA_EC_PARAMS is the curve's name as a PrintableString or the algorithm's OID (RFC 8410), and is
-//! kept as the caller wrote it; CKA_EC_POINT is the 32 public bytes as they are (PKCS#11 3.2, section
+//! kept as the caller wrote it; CKA_EC_POINT is the public bytes as they are (PKCS#11 3.2, section
 //! 6.3.5), taken also as an OCTET STRING.
 
 use cryptoki_sys::*;
@@ -10,11 +11,13 @@ use super::unwrap_octet_string;
 use crate::attributes::Attributes;
 use crate::failure::Failure;
 
-/// Which of the two.
+/// Which curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// edwards25519: signatures.
     Edwards,
+    /// edwards448: signatures.
+    Ed448,
     /// curve25519: agreement.
     Montgomery,
 }
@@ -23,13 +26,14 @@ impl Form {
     const fn names(self) -> [&'static [u8]; 2] {
         match self {
             Self::Edwards => [b"\x06\x03\x2b\x65\x70", b"\x13\x0cedwards25519"],
+            Self::Ed448 => [b"\x06\x03\x2b\x65\x71", b"\x13\x0aedwards448"],
             Self::Montgomery => [b"\x06\x03\x2b\x65\x6e", b"\x13\x0acurve25519"],
         }
     }
 
     const fn key_type(self) -> CK_KEY_TYPE {
         match self {
-            Self::Edwards => CKK_EC_EDWARDS,
+            Self::Edwards | Self::Ed448 => CKK_EC_EDWARDS,
             Self::Montgomery => CKK_EC_MONTGOMERY,
         }
     }
@@ -44,7 +48,10 @@ impl Form {
     }
 }
 
-pub(super) fn point(attributes: &Attributes, form: Form) -> Result<[u8; 32], Failure> {
+pub(super) fn point<const N: usize>(
+    attributes: &Attributes,
+    form: Form,
+) -> Result<[u8; N], Failure> {
     form.require(attributes)?;
     let encoded = attributes
         .get(CKA_EC_POINT)
@@ -55,7 +62,7 @@ pub(super) fn point(attributes: &Attributes, form: Form) -> Result<[u8; 32], Fai
 }
 
 /// What follows from the public bytes. The curve's name stays as the template has it.
-pub(super) fn attributes(form: Form, public: &[u8; 32]) -> Attributes {
+pub(super) fn attributes(form: Form, public: &[u8]) -> Attributes {
     let mut attributes = Attributes::new();
     attributes.set_number(CKA_KEY_TYPE, form.key_type());
     attributes.set(CKA_EC_POINT, public);

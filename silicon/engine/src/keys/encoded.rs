@@ -4,7 +4,7 @@ use cryptoki_sys::*;
 
 use super::Key;
 use crate::failure::Failure;
-use crate::lc::{self, Secret, edwards, mldsa, mlkem, montgomery, pem, pkcs8};
+use crate::lc::{self, Secret, ed448, edwards, mldsa, mlkem, montgomery, pem, pkcs8};
 
 impl Key {
     /// A private key from PKCS #8 (DER), or from a PEM file with one private key in it.
@@ -23,6 +23,7 @@ impl Key {
             Self::RsaPrivate(key) => key.to_pkcs8()?,
             Self::EcPrivate(key) => key.to_pkcs8()?,
             Self::EdwardsPrivate(key) => key.to_pkcs8(),
+            Self::Ed448Private(key) => key.to_pkcs8(),
             Self::MontgomeryPrivate(key) => key.to_pkcs8(),
             Self::MlDsaPrivate(key) => key.to_pkcs8(),
             Self::MlKemPrivate(key) => key.to_pkcs8(),
@@ -36,6 +37,7 @@ impl Key {
             Self::RsaPrivate(key) => Self::RsaPublic(key.public()?),
             Self::EcPrivate(key) => Self::EcPublic(key.public()?),
             Self::EdwardsPrivate(key) => Self::EdwardsPublic(key.public_key()),
+            Self::Ed448Private(key) => Self::Ed448Public(key.public_key()),
             Self::MontgomeryPrivate(key) => Self::MontgomeryPublic(key.public_key()),
             Self::MlDsaPrivate(key) => {
                 Self::MlDsaPublic(mldsa::PublicKey::new(key.level(), &key.public_key()?)?)
@@ -56,6 +58,8 @@ impl Key {
             Self::EcPublic(key) => key.to_spki()?,
             Self::EdwardsPrivate(key) => edwards::to_spki(&key.public_key()),
             Self::EdwardsPublic(key) => edwards::to_spki(key),
+            Self::Ed448Private(key) => ed448::to_spki(&key.public_key()),
+            Self::Ed448Public(key) => ed448::to_spki(key),
             Self::MontgomeryPrivate(key) => montgomery::to_spki(&key.public_key()),
             Self::MontgomeryPublic(key) => montgomery::to_spki(key),
             Self::MlDsaPrivate(key) => {

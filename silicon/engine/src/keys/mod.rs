@@ -8,7 +8,7 @@ use cryptoki_sys::*;
 use crate::attributes::Attributes;
 use crate::failure::Failure;
 use crate::lc::aes::BLOCK;
-use crate::lc::{self, Secret, ec, edwards, mldsa, mlkem, montgomery};
+use crate::lc::{self, Secret, ec, ed448, edwards, mldsa, mlkem, montgomery};
 use crate::mechanisms::Made;
 
 pub mod curve25519;
@@ -37,6 +37,10 @@ pub enum Key {
     EdwardsPrivate(edwards::PrivateKey),
     /// An Ed25519 public key.
     EdwardsPublic([u8; edwards::PUBLIC]),
+    /// An Ed448 private key.
+    Ed448Private(ed448::PrivateKey),
+    /// An Ed448 public key.
+    Ed448Public([u8; ed448::BYTES]),
     /// An X25519 private key.
     MontgomeryPrivate(montgomery::PrivateKey),
     /// An X25519 public key.
@@ -61,6 +65,7 @@ impl Key {
             Self::RsaPrivate(key) => Ok(key.to_pkcs1()?),
             Self::EcPrivate(key) => Ok(key.scalar()?),
             Self::EdwardsPrivate(key) => Ok(key.seed()),
+            Self::Ed448Private(key) => Ok(key.seed()),
             Self::MontgomeryPrivate(key) => Ok(key.scalar().clone()),
             Self::MlDsaPrivate(key) => Ok(key.seed().clone()),
             Self::MlKemPrivate(key) => Ok(key.seed().clone()),
@@ -68,6 +73,7 @@ impl Key {
             Self::RsaPublic(_)
             | Self::EcPublic(_)
             | Self::EdwardsPublic(_)
+            | Self::Ed448Public(_)
             | Self::MontgomeryPublic(_)
             | Self::MlDsaPublic(_)
             | Self::MlKemPublic(_) => Ok(Secret::zeroed(0)),
@@ -80,6 +86,7 @@ impl Key {
             (Self::RsaPrivate(key), _) => rsa::material(key, kind)?,
             (Self::EcPrivate(key), CKA_VALUE) => key.scalar().ok()?,
             (Self::EdwardsPrivate(key), CKA_VALUE) => key.seed(),
+            (Self::Ed448Private(key), CKA_VALUE) => key.seed(),
             (Self::MontgomeryPrivate(key), CKA_VALUE) => key.scalar().clone(),
             (Self::MlDsaPrivate(key), CKA_SEED) => key.seed().clone(),
             (Self::MlDsaPrivate(key), CKA_VALUE) => key.expanded().ok()?,
@@ -103,6 +110,9 @@ impl Key {
             (CKO_SECRET_KEY, _) => Ok(Self::Secret(SecretKey::new(key_type, Secret::copy(stored)))),
             (CKO_PRIVATE_KEY, CKK_RSA) => rsa::private(stored),
             (CKO_PRIVATE_KEY, CKK_EC) => nist::private(attributes, stored),
+            (CKO_PRIVATE_KEY, CKK_EC_EDWARDS) if stored.len() == ed448::BYTES => {
+                Ok(Self::Ed448Private(ed448::PrivateKey::from_seed(stored)?))
+            }
             (CKO_PRIVATE_KEY, CKK_EC_EDWARDS) => Ok(Self::EdwardsPrivate(
                 edwards::PrivateKey::from_seed(stored)?,
             )),
@@ -119,6 +129,13 @@ impl Key {
         match key_type {
             CKK_RSA => rsa::public(attributes),
             CKK_EC => nist::public(attributes),
+            CKK_EC_EDWARDS if curve25519::Form::Ed448.require(attributes).is_ok() => {
+                let point = curve25519::point(attributes, curve25519::Form::Ed448)?;
+                if !ed448::is_public_key(&point) {
+                    return Err(CKR_ATTRIBUTE_VALUE_INVALID.into());
+                }
+                Ok(Self::Ed448Public(point))
+            }
             CKK_EC_EDWARDS => Ok(Self::EdwardsPublic(curve25519::point(
                 attributes,
                 curve25519::Form::Edwards,
@@ -222,6 +239,13 @@ impl Key {
             Self::EdwardsPublic(public) => {
                 Ok(curve25519::attributes(curve25519::Form::Edwards, public))
             }
+            Self::Ed448Private(key) => Ok(curve25519::attributes(
+                curve25519::Form::Ed448,
+                &key.public_key(),
+            )),
+            Self::Ed448Public(public) => {
+                Ok(curve25519::attributes(curve25519::Form::Ed448, public))
+            }
             Self::MontgomeryPrivate(key) => Ok(curve25519::attributes(
                 curve25519::Form::Montgomery,
                 &key.public_key(),
@@ -307,12 +331,21 @@ impl Key {
         secret::from_derived(key_type, template, shared)
     }
 
-    /// Whether only the policy `legacy-test` has such keys.
-    pub fn is_legacy(&self) -> bool {
+    /// Fails for keys that only the policy `legacy-test` has: on P-192 and edwards448, and RSA
+    /// below 2048 bits.
+    pub fn require_current(&self) -> Result<(), Failure> {
+        let least = lc::rsa::SIZES.into_iter().min().unwrap_or(usize::MAX);
         match self {
-            Self::EcPrivate(key) => key.curve() == ec::Curve::P192,
-            Self::EcPublic(key) => key.curve() == ec::Curve::P192,
-            _ => false,
+            Self::EcPrivate(key) if key.curve() == ec::Curve::P192 => {
+                Err(CKR_CURVE_NOT_SUPPORTED.into())
+            }
+            Self::EcPublic(key) if key.curve() == ec::Curve::P192 => {
+                Err(CKR_CURVE_NOT_SUPPORTED.into())
+            }
+            Self::Ed448Private(_) | Self::Ed448Public(_) => Err(CKR_CURVE_NOT_SUPPORTED.into()),
+            Self::RsaPrivate(key) if key.bits() < least => Err(CKR_KEY_SIZE_RANGE.into()),
+            Self::RsaPublic(key) if key.bits() < least => Err(CKR_KEY_SIZE_RANGE.into()),
+            _ => Ok(()),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::keys::Key;
 use crate::keys::curve25519::Form;
 use crate::lc::edwards::{self, Scheme};
-use crate::lc::{Input, Output, Secret, montgomery};
+use crate::lc::{Input, Output, Secret, ed448, montgomery};
 
 /// The family's mechanisms.
 pub const TABLE: &[&dyn Mechanism] = &[
@@ -37,7 +37,7 @@ struct KeyPairGeneration {
 impl Mechanism for KeyPairGeneration {
     fn kind(&self) -> CK_MECHANISM_TYPE {
         match self.form {
-            Form::Edwards => CKM_EC_EDWARDS_KEY_PAIR_GEN,
+            Form::Edwards | Form::Ed448 => CKM_EC_EDWARDS_KEY_PAIR_GEN,
             Form::Montgomery => CKM_EC_MONTGOMERY_KEY_PAIR_GEN,
         }
     }
@@ -74,10 +74,19 @@ impl Mechanism for KeyPairGeneration {
         if !parameters.is_empty() {
             return Err(CKR_MECHANISM_PARAM_INVALID.into());
         }
-        self.form.require(public)?;
-        let mut seed = Secret::zeroed(32);
+        // Whether the partition takes such a key is asked where objects are added.
+        let form = match self.form {
+            Form::Edwards if Form::Ed448.require(public).is_ok() => Form::Ed448,
+            form => form,
+        };
+        form.require(public)?;
+        let mut seed = Secret::zeroed(if form == Form::Ed448 { ed448::BYTES } else { 32 });
         environment.random(seed.expose_mut())?;
-        let (public_key, private_key) = match self.form {
+        let (public_key, private_key) = match form {
+            Form::Ed448 => {
+                let key = ed448::PrivateKey::from_seed(seed.expose())?;
+                (Key::Ed448Public(key.public_key()), Key::Ed448Private(key))
+            }
             Form::Edwards => {
                 let key = edwards::PrivateKey::from_new_seed(seed.expose())?;
                 (
@@ -127,10 +136,20 @@ fn scheme(parameters: &[u8]) -> Result<Scheme<'_>, Failure> {
     }
 }
 
+/// The scheme as Ed448 has it: there, no context and an empty one are the same.
+fn halves(scheme: Scheme<'_>) -> (bool, &[u8]) {
+    match scheme {
+        Scheme::Pure => (false, &[]),
+        Scheme::Context(context) => (false, context),
+        Scheme::Prehash(context) => (true, context),
+    }
+}
+
 impl MessageSigner for Eddsa {
     fn signature_length(&self, key: &Key) -> Result<usize, Failure> {
         match key {
             Key::EdwardsPrivate(_) => Ok(edwards::SIGNATURE),
+            Key::Ed448Private(_) => Ok(ed448::SIGNATURE),
             _ => Err(wrong_key()),
         }
     }
@@ -142,10 +161,16 @@ impl MessageSigner for Eddsa {
         message: &[u8],
         output: &mut Output<'_>,
     ) -> Result<(), Failure> {
-        let Key::EdwardsPrivate(key) = key else {
-            return Err(wrong_key());
-        };
-        Ok(output.write(&key.sign(scheme(parameters)?, message)?)?)
+        match key {
+            Key::EdwardsPrivate(key) => {
+                Ok(output.write(&key.sign(scheme(parameters)?, message)?)?)
+            }
+            Key::Ed448Private(key) => {
+                let (prehash, context) = halves(scheme(parameters)?);
+                Ok(output.write(&key.sign(prehash, context, message)?)?)
+            }
+            _ => Err(wrong_key()),
+        }
     }
 
     fn verify_message(
@@ -155,6 +180,13 @@ impl MessageSigner for Eddsa {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), Failure> {
+        if let Key::Ed448Public(public) = key {
+            if signature.len() != ed448::SIGNATURE {
+                return Err(CKR_SIGNATURE_LEN_RANGE.into());
+            }
+            let (prehash, context) = halves(scheme(parameters)?);
+            return Ok(ed448::verify(public, prehash, context, message, signature)?);
+        }
         let Key::EdwardsPublic(public) = key else {
             return Err(wrong_key());
         };
@@ -185,8 +217,8 @@ impl Mechanism for Eddsa {
 
     fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
         match (usage, key) {
-            (Usage::Sign, Some(Key::EdwardsPrivate(_)))
-            | (Usage::Verify, Some(Key::EdwardsPublic(_))) => scheme(parameters).map(|_| ()),
+            (Usage::Sign, Some(Key::EdwardsPrivate(_) | Key::Ed448Private(_)))
+            | (Usage::Verify, Some(Key::EdwardsPublic(_) | Key::Ed448Public(_))) => scheme(parameters).map(|_| ()),
             (Usage::Sign | Usage::Verify, _) => Err(wrong_key()),
             _ => Err(CKR_MECHANISM_INVALID.into()),
         }

