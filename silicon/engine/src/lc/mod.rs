@@ -11,6 +11,7 @@ pub mod cmac;
 pub mod der;
 pub mod digest;
 pub mod ec;
+pub mod ed448;
 pub mod edwards;
 pub mod error;
 mod evp;

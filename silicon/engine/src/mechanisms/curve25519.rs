@@ -80,7 +80,11 @@ impl Mechanism for KeyPairGeneration {
             form => form,
         };
         form.require(public)?;
-        let mut seed = Secret::zeroed(if form == Form::Ed448 { ed448::BYTES } else { 32 });
+        let mut seed = Secret::zeroed(if form == Form::Ed448 {
+            ed448::BYTES
+        } else {
+            32
+        });
         environment.random(seed.expose_mut())?;
         let (public_key, private_key) = match form {
             Form::Ed448 => {
@@ -162,9 +166,7 @@ impl MessageSigner for Eddsa {
         output: &mut Output<'_>,
     ) -> Result<(), Failure> {
         match key {
-            Key::EdwardsPrivate(key) => {
-                Ok(output.write(&key.sign(scheme(parameters)?, message)?)?)
-            }
+            Key::EdwardsPrivate(key) => Ok(output.write(&key.sign(scheme(parameters)?, message)?)?),
             Key::Ed448Private(key) => {
                 let (prehash, context) = halves(scheme(parameters)?);
                 Ok(output.write(&key.sign(prehash, context, message)?)?)
@@ -218,7 +220,9 @@ impl Mechanism for Eddsa {
     fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
         match (usage, key) {
             (Usage::Sign, Some(Key::EdwardsPrivate(_) | Key::Ed448Private(_)))
-            | (Usage::Verify, Some(Key::EdwardsPublic(_) | Key::Ed448Public(_))) => scheme(parameters).map(|_| ()),
+            | (Usage::Verify, Some(Key::EdwardsPublic(_) | Key::Ed448Public(_))) => {
+                scheme(parameters).map(|_| ())
+            }
             (Usage::Sign | Usage::Verify, _) => Err(wrong_key()),
             _ => Err(CKR_MECHANISM_INVALID.into()),
         }
