@@ -205,6 +205,11 @@ impl Mechanism for Encryption {
         template: &Attributes,
     ) -> Result<Derived, Failure> {
         let (iv, data) = self.plan(parameters)?;
+        // The parameters are too short for the key that is wanted of them.
+        let wanted = template.number(CKA_VALUE_LEN)?;
+        if wanted.is_some_and(|wanted| wanted > data.len() as u64) {
+            return Err(invalid());
+        }
         let aes = secret::of_type(Some(key), &[CKK_AES])?.aes()?;
         let mut value = Secret::zeroed(data.len());
         let (input, mut output) = (Input::new(data), Output::new(value.expose_mut()));
