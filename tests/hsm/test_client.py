@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa,
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from casemate.formats.pkcs11 import Attribute, KeyType, Mechanism, ObjectClass, ReturnValue
-from casemate.formats.pkcs11_wire import GcmMessage, Hkdf, Oaep, Pss
+from casemate.formats.pkcs11_wire import Counter, GcmMessage, Hkdf, Oaep, Pss
 from casemate.formats.x509 import split
 from casemate.hsm.client import (
     Algorithm,
@@ -227,6 +227,19 @@ def test_gcm_opens_what_it_sealed_and_nothing_else(web: Partition, size: int) ->
         with pytest.raises(DecryptionError):
             key.decrypt(wrong, associated=associated)
     assert key.encrypt(message) != key.encrypt(message)
+
+
+def test_what_is_larger_than_a_message_goes_in_parts(web: Partition) -> None:
+    big = bytes(range(256)) * (17 << 12)
+    assert web.digest(big) == hashlib.sha256(big).digest()
+    made = pair(web, Algorithm.P256)
+    made.public.verify(made.private.sign(big), big)
+    key = secret(web, Algorithm.AES_256)
+    counter = Counter(bytes(16))
+    sealed = key.encrypt(big, mechanism=Mechanism.AES_CTR, parameters=counter)
+    assert key.decrypt(sealed, mechanism=Mechanism.AES_CTR, parameters=counter) == big
+    with pytest.raises(ArgumentError, match="cut it into messages"):
+        key.encrypt(big)
 
 
 def test_gcm_is_opened_by_another_implementation(web: Partition) -> None:

@@ -213,7 +213,7 @@ class Connection:
         """Do a large operation in parts, and return all its output."""
         with self._lock:
             common: dict[str, Any] = {"doing": doing, "aux": usage}
-            self.call(
+            begun = self.call(
                 Operation.STREAM_BEGIN,
                 object=object,
                 mechanism=mechanism,
@@ -232,7 +232,8 @@ class Connection:
                 capacity=min(len(data), MESSAGE_MAX) if usage is Usage.DECRYPT else 0,
                 **common,
             ).output
-            return bytes(output)
+            # An IV that the module made comes last, as in an encryption of one part.
+            return bytes(output) + begun.output
 
     # --- sessions ----------------------------------------------------------------------------
 

@@ -294,6 +294,12 @@ class Key(Object):
         ).output
 
     def _encrypt_gcm(self, data: bytes, associated: bytes) -> bytes:
+        if len(data) > MESSAGE_MAX:
+            raise ArgumentError(
+                f"{len(data)} bytes are more than one AES-GCM message of {MESSAGE_MAX} takes",
+                advice="cut it into messages, each with its number as associated data: "
+                "decryption gives nothing out before it has checked a whole message",
+            )
         parameters = GcmMessage(bytes(GCM_IV), associated, generate=True)
         output = self._transform(
             Operation.ENCRYPT, Usage.ENCRYPT, Method(_M.AES_GCM, parameters), data
