@@ -200,7 +200,7 @@ def test_well_formed_nonsense_never_crashes(profile: Profile, data: Any) -> None
 def test_a_changed_bit_of_a_command_is_refused_or_is_another_command(
     profile: Profile, data: st.DataObject
 ) -> None:
-    """Above all: no change of the handle, the code, the profile or the magic gets through."""
+    """Above all: no change of the handle, the profile or the magic gets through."""
     instance = simulator.build(profile, Support.everything())
     rotated = DpeClient(profile, lambda request: instance.execute(0, request)).run(
         RotateContextHandle(DEFAULT_HANDLE)
@@ -219,6 +219,7 @@ def test_a_changed_bit_of_a_command_is_refused_or_is_another_command(
     _, status, _ = struct.unpack("<III", answer[:12])
     if status:
         assert list(instance.contexts) == before
+    # A changed code (offset 4 to 7) may be that of another command, which takes the handle too.
+    in_code = 4 <= position // 8 < 8
     in_header_or_handle = position // 8 < 12 + 16
-    only_get_profile_has_no_handle = len(answer) == 32
-    assert status or not in_header_or_handle or only_get_profile_has_no_handle
+    assert status or in_code or not in_header_or_handle
