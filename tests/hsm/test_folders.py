@@ -50,6 +50,17 @@ def test_an_open_folder_is_narrowed_when_empty_and_refused_when_not(tmp_path: Pa
     assert raised.value.code is Code.BAD_FOLDER
 
 
+def test_a_shared_folder_is_never_made_the_module_s(tmp_path: Path) -> None:
+    """`--runtime /tmp` by root must not take /tmp from everybody else."""
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (shared / "somebody's").touch()
+    with pytest.raises(ModuleError, match="1777"):
+        prepare(shared, mode=0o755, what="runtime folder")
+    assert shared.stat().st_mode & 0o7777 == 0o1777
+
+
 def test_a_link_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")

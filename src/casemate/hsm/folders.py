@@ -120,12 +120,13 @@ def prepare(path: Path, *, mode: int, what: str) -> None:
         )
     found = stat.S_IMODE(status.st_mode)
     if found & 0o777 & ~mode:
-        if any(path.iterdir()) and mode == 0o700:
+        if any(path.iterdir()):
             raise ModuleError(
                 Code.BAD_FOLDER,
                 f"the {what} has mode {found:04o}, which lets others in",
                 where=str(path),
-                advice=f"look who could have read it, then: chmod {mode:o} {path}",
+                advice="choose a folder of the module's own; if it is that already, look who could "
+                f"have changed it, then: chmod {mode:o} {path}",
             )
         path.chmod(mode)
 
