@@ -98,7 +98,13 @@ impl Call<'_> {
             active.stream.verify(self.first)?;
             return Ok(Outcome::Values(0, 0));
         }
-        let needed = active.stream.output_length(None);
+        // With last data the room must hold what they and the end may give at most: what is too
+        // little must be found out before anything is consumed.
+        let needed = active.stream.output_length(None)
+            + match self.input().len() {
+                0 => 0,
+                last => active.stream.output_length(Some(last)) + last,
+            };
         if self.length_only() || (self.header.capacity as usize) < needed {
             session.put_back(usage, active);
             return if self.length_only() {

@@ -9,6 +9,7 @@
 //! bytes, as TLS 1.2 has it), or where a counter is asked for, its last 8 bytes count per key from a
 //! random number, so that neither a restart nor a copy of the key comes back to an IV.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use casemate_transport::layout::BULK_BYTES;
@@ -145,14 +146,14 @@ impl<'a> Plan<'a> {
     }
 
     /// The IV of an encryption.
-    fn iv(&self, environment: &dyn Environment, key: &SecretKey) -> Result<Vec<u8>, Failure> {
+    fn iv(&self, environment: &dyn Environment, key: &SecretKey) -> Result<Cow<'a, [u8]>, Failure> {
         let Some(message) = self.message.as_ref().filter(|_| self.makes_iv()) else {
-            return Ok(self.iv.to_vec());
+            return Ok(Cow::Borrowed(self.iv));
         };
         let mut iv = [0; MADE_IV];
         environment.random(&mut iv)?;
         if message.fixed_bits == 0 && message.generator != CKG_GENERATE_COUNTER {
-            return Ok(iv.to_vec());
+            return Ok(Cow::Owned(iv.to_vec()));
         }
         let count = key.next_nonce(|| {
             let mut first = [0; 8];
@@ -167,7 +168,7 @@ impl<'a> Plan<'a> {
             let mask = (0xff00_u16 >> fixed) as u8;
             *made = (given & mask) | (*made & !mask);
         }
-        Ok(iv.to_vec())
+        Ok(Cow::Owned(iv.to_vec()))
     }
 
     /// Decrypts in place: `buffer` is private.
@@ -330,7 +331,11 @@ impl Mechanism for AesGcm {
                 let secret = aes(key)?;
                 let iv = plan.iv(environment, secret)?;
                 let stream = secret.gcm()?.begin(&iv, plan.aad, plan.tag)?;
-                let told = if plan.makes_iv() { iv } else { Vec::new() };
+                let told = if plan.makes_iv() {
+                    iv.into_owned()
+                } else {
+                    Vec::new()
+                };
                 Ok((Box::new(Encryption(stream)), told))
             }
             Usage::Decrypt => {
