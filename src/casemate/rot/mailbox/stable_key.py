@@ -1,14 +1,11 @@
 """CM_DERIVE_STABLE_KEY: a key that stays the same whatever firmware runs.
 
-    k0  = CMAC-KDF(root[:32], info), four rounds
-    key = KDF(k0, "DOT Final" || info), each four bytes reversed
-
 The root hangs below the IDevID (type 1) or the LDevID (type 2); the owner's (type 3) is of chips
 in subsystem mode. The key leaves only encrypted, as a CMK: AES-256-GCM under a key of this boot,
 which nothing else can open; commands that would use it are not part of this device. Its bytes are
 worth something to a double of the chip, which is why there is this command at all.
 
-It needs the root's bytes for CMAC, so it works on the model only: with a host's silicon, whose
+The key itself goes into the CMK, so it works on the model only: with a host's silicon, whose
 secrets never reach Python, it answers as a device without it.
 
 Source: caliptra-sw, runtime/src/cryptographic_mailbox.rs, drivers/src/cmac_kdf.rs.
@@ -16,25 +13,21 @@ Source: caliptra-sw, runtime/src/cryptographic_mailbox.rs, drivers/src/cmac_kdf.
 
 from __future__ import annotations
 
-import hmac
 import os
 import struct
 
-from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.cmac import CMAC
 
 from casemate.formats import mailbox_messages as messages
-from casemate.rot.crypto import ModelCrypto, Slot
+from casemate.rot.boot import RootOfTrust, StableKeyKind
+from casemate.rot.crypto import ModelCrypto
 from casemate.rot.mailbox.device import MailboxDevice, Reply
 from casemate.rot.mailbox.errors import Code, MailboxError
 
 _UNENCRYPTED_CMK = struct.Struct("<HHB3sQ64s")
 _ENCRYPTED_CMK = struct.Struct("<I16s12s80s16s")
 _VERSION, _USAGE_HMAC, _KEY_SIZE = 1, 1, 64
-_PREFIX = b"DOT Final"
-_ROUNDS = 4
-_IDEVID, _LDEVID, _OWNER = 1, 2, 3
+_OWNER = 3
 
 
 def derive(device: MailboxDevice, _user: int, body: bytes) -> Reply:
@@ -57,13 +50,14 @@ def derive_in_rom(device: MailboxDevice, _user: int, body: bytes) -> Reply:
     )
 
 
-def stable_key(crypto: ModelCrypto, root: Slot, info: bytes) -> bytes:
-    """Return the key (64 bytes) under a root for a purpose (32 bytes)."""
-    with os.fdopen(crypto.to_descriptor(root), "rb") as secret:
-        cmac_key = secret.read()[:32]
-    first = b"".join(_cmac(cmac_key, n.to_bytes(4, "big") + info) for n in range(1, _ROUNDS + 1))
-    key = hmac.digest(first, b"\0\0\0\1" + _PREFIX + info, "sha512")
-    return messages.swap_words(key)
+def _stable_key(root: RootOfTrust, kind: StableKeyKind, info: bytes) -> bytes:
+    """Return the key (64 bytes) for a purpose (32 bytes)."""
+    slot = root.stable_key(kind, info)
+    try:
+        with os.fdopen(root.crypto.to_descriptor(slot), "rb") as secret:
+            return secret.read()
+    finally:
+        root.crypto.erase(slot)
 
 
 def _derive(device: MailboxDevice, body: bytes, wrong_size: Code, missing: Code) -> Reply:
@@ -72,13 +66,12 @@ def _derive(device: MailboxDevice, body: bytes, wrong_size: Code, missing: Code)
     request = messages.DeriveStableKey.decode(body)
     if request.key_type == _OWNER:
         raise MailboxError(Code.CMB_STABLE_OWNER_KEY_NOT_AVAILABLE)
-    if request.key_type not in (_IDEVID, _LDEVID):
+    if request.key_type not in list(StableKeyKind):
         raise MailboxError(Code.DOT_INVALID_KEY_TYPE, f"type {request.key_type}; 1 and 2 exist")
-    crypto = device.root.crypto
-    if not isinstance(crypto, ModelCrypto):
+    if not isinstance(device.root.crypto, ModelCrypto):
         raise MailboxError(missing, "not with a host's silicon")
-    root = device.root.stable_roots[request.key_type - 1]
-    return Reply(_wrap(device, stable_key(crypto, root, request.info)))
+    kind = StableKeyKind(request.key_type)
+    return Reply(_wrap(device, _stable_key(device.root, kind, request.info)))
 
 
 def _wrap(device: MailboxDevice, key: bytes) -> bytes:
@@ -87,9 +80,3 @@ def _wrap(device: MailboxDevice, key: bytes) -> bytes:
     iv = device.random(12)
     sealed = AESGCM(device.cmk_key).encrypt(iv, plain, None)
     return _ENCRYPTED_CMK.pack(0, bytes(16), iv, sealed[:-16], sealed[-16:])
-
-
-def _cmac(key: bytes, data: bytes) -> bytes:
-    cmac = CMAC(algorithms.AES256(key))
-    cmac.update(data)
-    return cmac.finalize()
