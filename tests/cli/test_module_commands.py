@@ -354,6 +354,23 @@ def test_openssl_makes_a_request_with_the_printed_configuration(
     assert request.public_key() == load_pem_public_key(public)
 
 
+def test_integrations_of_a_partition_with_pins_name_a_file_for_it(
+    shell: Shell, tmp_path: Path
+) -> None:
+    shell.run("partition", "create", "db", "--pin-required")
+    (tmp_path / "so").write_text("officer-1")
+    (tmp_path / "user").write_text("user-1")
+    so, user = str(tmp_path / "so"), str(tmp_path / "user")
+    shell.run("pin", "init", "db", "--so-pin-file", so, "--new-pin-file", user)
+    shell.run("key", "generate", "-p", "db", "my key", "--pin-file", user)
+    words = ("integrate", "nginx", "my key", "-p", "db", "--pin-file", user)
+    shown = shell.run(*words).stdout
+    uri = "pkcs11:token=db;object=my%20key;type=private?pin-source=file:/etc/casemate/db.pin"
+    assert uri in shown
+    assert "0400" in shown
+    assert "user-1" not in shown
+
+
 def test_zeroize_asks_first(shell: Shell) -> None:
     shell.run("zeroize", data=b"n\n", code=1)
     shell.run("status")

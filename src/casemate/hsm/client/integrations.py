@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,23 @@ class Target:
     pin: bool = False
 
     @property
+    def pin_file(self) -> Path:
+        """Where the program reads the user PIN, where the partition asks for one."""
+        return Path("/etc/casemate") / f"{self.partition}.pin"
+
+    @property
     def uri(self) -> str:
-        """The private key's PKCS#11 URI."""
-        return f"pkcs11:token={self.partition};object={self.label};type=private"
+        """The private key's PKCS#11 URI (RFC 7512)."""
+        label = quote(self.label, safe="-._~")
+        source = f"?pin-source=file:{self.pin_file}" if self.pin else ""
+        return f"pkcs11:token={self.partition};object={label};type=private{source}"
+
+    @property
+    def pin_notes(self) -> list[str]:
+        """What to say about the PIN."""
+        if not self.pin:
+            return []
+        return [f"{self.pin_file} holds the user PIN: mode 0400, owned by the program's user"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +113,7 @@ def openssl(target: Target) -> Integration:
             f"OPENSSL_CONF=$PWD/openssl-provider.cnf openssl s_server -key '{target.uri}' "
             f"-cert {target.certificate} -tls1_3 -accept 4433 -www",
         ],
+        notes=target.pin_notes,
     )
 
 
@@ -131,6 +147,7 @@ ssl_certificate_key     "engine:pkcs11:{target.uri}";
             "the workers' user must reach the partition's folder: --access shared, or "
             "--access group --group www-data",
             "where the module does not run as root, set CASEMATE_TRUSTED_UIDS to its user's number",
+            *target.pin_notes,
         ],
     )
 
