@@ -418,6 +418,50 @@ impl PublicKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lc::digest::{Hash, digest};
+    use crate::lc::{Input, hex};
+
+    /// RFC 6979, section A.2.5: key and signature of "sample" with SHA-256.
+    #[test]
+    fn a_known_answer_holds() {
+        let scalar = hex("c9afa9d845ba75166b5c215767b1d6934e50c3db36e89b127b8a622b120f6721");
+        let point = hex(
+            "0460fed4ba255a9d31c961eb74c6356d68c049b8923b61fa6ce669622e60f29fb67903fe1008b8bc99a41ae9e95628bc64f2f1b20c2d7e9f5177a3c294d4462299",
+        );
+        let key = PrivateKey::from_parts(Curve::P256, &scalar, &point).unwrap();
+        let value = digest(Hash::Sha256, Input::new(b"sample")).unwrap();
+        let signature = hex(
+            "efd48b2aacb6a8fd1140dd9cd45e81d69d2c877b56aaf991c34d0ea84eaf3716f7cb1c942d657c41d436c7a1b6e29f65f3e900dbb9aff4064dc4ab2f843acda8",
+        );
+        key.public().unwrap().verify(&value, &signature).unwrap();
+    }
+
+    #[test]
+    fn encodings_come_back_and_their_parts_must_agree() {
+        for curve in Curve::ALL {
+            let key = PrivateKey::generate(curve).unwrap();
+            let public = key.public().unwrap();
+            let short = public.compressed().unwrap();
+            assert_eq!(short.len(), 1 + curve.bytes());
+            let again = PublicKey::from_point(curve, &short).unwrap();
+            assert_eq!(again.point().unwrap(), public.point().unwrap());
+
+            let (with, without) = (key.sec1(true).unwrap(), key.sec1(false).unwrap());
+            for other in Curve::ALL {
+                for bytes in [&with, &without] {
+                    let parsed = PrivateKey::from_sec1(bytes.expose(), Some(other));
+                    assert_eq!(parsed.is_ok(), other == curve);
+                }
+            }
+            assert!(PrivateKey::from_sec1(with.expose(), None).is_ok());
+            assert!(PrivateKey::from_sec1(without.expose(), None).is_err());
+
+            let scalar = key.scalar().unwrap();
+            let stranger = PrivateKey::generate(curve).unwrap().public_point().unwrap();
+            let wrong = PrivateKey::from_parts(curve, scalar.expose(), &stranger);
+            assert_eq!(wrong.unwrap_err(), Error::Key);
+        }
+    }
 
     #[test]
     fn keys_sign_agree_and_come_back_from_their_scalars() {

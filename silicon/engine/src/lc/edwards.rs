@@ -179,6 +179,29 @@ pub fn verify(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lc::hex;
+
+    /// Sections 7.1 (test 3) and 7.3.
+    #[test]
+    fn rfc_8032_examples_hold() {
+        for (seed, scheme, message, signature) in [
+            (
+                "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
+                Scheme::Pure,
+                &[0xaf, 0x82][..],
+                "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a",
+            ),
+            (
+                "833fe62409237b9d62ec77587520911e9a759cec1d19755b7da901b96dca3d42",
+                Scheme::Prehash(b""),
+                b"abc",
+                "98a70222f0b8121aa9d30f813d683f809e462b469c7ff87639499bb94e6dae4131f85042463c2a355a2003d062adf5aaa10b8c61e636062aaad11c2a26083406",
+            ),
+        ] {
+            let key = PrivateKey::from_seed(&hex(seed)).unwrap();
+            assert_eq!(key.sign(scheme, message).unwrap()[..], hex(signature));
+        }
+    }
 
     #[test]
     fn schemes_are_apart() {

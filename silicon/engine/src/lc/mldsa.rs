@@ -369,6 +369,32 @@ unsafe fn set_context(operation: *mut EVP_PKEY_CTX, context: &[u8]) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lc::{Input, digest::digest, hex};
+
+    /// Digests of the public keys of one seed, from another implementation (OpenSSL).
+    #[test]
+    fn keys_of_a_seed_are_the_known_ones() {
+        let seed: Vec<u8> = (0..32).collect();
+        for (level, expected) in [
+            (
+                Level::MlDsa44,
+                "9f107644c1084526af3bc8098680b05499a2325a644e388fb4f970e058d19d46",
+            ),
+            (
+                Level::MlDsa65,
+                "d666806e11cee19a7c989f7445f90dd419cf4d2d51db8c0fdb4c0f0a542238c9",
+            ),
+            (
+                Level::MlDsa87,
+                "91dc389cfaa01470b7f66eee45a4ae9026d154817c754dfe22298b3fa241ffcd",
+            ),
+        ] {
+            let key = PrivateKey::from_seed(level, &seed).unwrap();
+            let public = key.public_key().unwrap();
+            let value = digest(Hash::Sha256, Input::new(&public)).unwrap();
+            assert_eq!(value.as_slice(), hex(expected));
+        }
+    }
 
     #[test]
     fn signatures_bind_message_and_context() {

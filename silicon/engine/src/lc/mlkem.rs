@@ -301,6 +301,29 @@ impl PublicKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lc::digest::{Hash, digest};
+    use crate::lc::{Input, hex};
+
+    /// Digests of the public keys of one seed, from another implementation (OpenSSL).
+    #[test]
+    fn keys_of_a_seed_are_the_known_ones() {
+        let seed: Vec<u8> = (0..64).collect();
+        for (level, expected) in [
+            (
+                Level::MlKem768,
+                "0b7934c83125c788995e2ba6bd761e33046b3e40571be53e023309a29f398cc9",
+            ),
+            (
+                Level::MlKem1024,
+                "c7b8fa0aa471d5ae18922d6ccad5b31e1d84f92ae723abfd13747018740a8530",
+            ),
+        ] {
+            let key = PrivateKey::from_seed(level, &seed).unwrap();
+            let public = key.public_key().unwrap();
+            let value = digest(Hash::Sha256, Input::new(&public)).unwrap();
+            assert_eq!(value.as_slice(), hex(expected));
+        }
+    }
 
     #[test]
     fn both_sides_have_the_same_secret() {

@@ -90,6 +90,20 @@ pub fn to_spki(public: &[u8; BYTES]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lc::hex;
+
+    #[test]
+    fn rfc_7748_section_5_2_holds() {
+        let key = PrivateKey::new(&hex(
+            "a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4",
+        ))
+        .unwrap();
+        let peer = hex("e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c");
+        assert_eq!(
+            key.agree(&peer).unwrap().expose(),
+            hex("c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552")
+        );
+    }
 
     #[test]
     fn both_sides_agree_and_small_orders_are_refused() {
