@@ -108,7 +108,15 @@ class Firmware:
                 "(systemd: LimitMEMLOCK=infinity)",
             ) from error
         if not self._measurements:
-            self._measurements = measure_self(Path(_silicon.__file__))
+            try:
+                self._measurements = measure_self(Path(_silicon.__file__))
+            except OSError as error:
+                raise ModuleError(
+                    Code.INTERNAL,
+                    f"the module's own files cannot be measured: {error.strerror}",
+                    where=str(error.filename),
+                    advice="end what is changing the installation, then start again",
+                ) from error
         engine.set_measurements(self._measurements)
         if failed := self._self_test(engine):
             self.machine.enter(ModuleState.ERROR)
