@@ -263,6 +263,7 @@ mod tests {
             places.registries,
             [
                 PathBuf::from("/run/user/1000/casemate"),
+                PathBuf::from("/tmp/casemate-1000"),
                 PathBuf::from("/run/casemate")
             ]
         );
