@@ -10,7 +10,7 @@ Source: caliptra-sw, api/src/mailbox.rs.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import ClassVar, Self
 
 from casemate.formats.mailbox import MailboxFormatError
@@ -44,7 +44,7 @@ class Fixed:
 
     def encode(self) -> bytes:
         """Return the body's bytes."""
-        return self.LAYOUT.pack(*(getattr(self, field.name) for field in fields(self)))
+        return self.LAYOUT.pack(*(getattr(self, item.name) for item in fields(self)))
 
 
 # --- requests -------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ class SignWithExportedEcdsa(Fixed):
     """The handle of an exported CDI and a SHA-384 digest."""
 
     LAYOUT = struct.Struct("<32s48s")
-    exported_cdi: bytes
+    exported_cdi: bytes = field(repr=False)
     digest: bytes
 
 
@@ -148,7 +148,7 @@ class SignWithExportedMldsa(Fixed):
     """The handle of an exported CDI; type 0 for an external mu, 1 for a message; the data."""
 
     LAYOUT = struct.Struct("<32sII1024s")
-    exported_cdi: bytes
+    exported_cdi: bytes = field(repr=False)
     sign_type: int
     size: int
     data: bytes
@@ -159,7 +159,7 @@ class RevokeExportedCdi(Fixed):
     """The handle of an exported CDI."""
 
     LAYOUT = struct.Struct("<32s")
-    exported_cdi: bytes
+    exported_cdi: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +330,7 @@ class FirmwareInfo(Fixed):
             raise MailboxFormatError(
                 f"FirmwareInfo: {cls.LAYOUT.size} bytes expected, got {len(body)}"
             )
-        names = (field.name for field in fields(cls))
+        names = (item.name for item in fields(cls))
         return cls(**dict(zip(names, cls.LAYOUT.unpack(body), strict=True)))
 
 

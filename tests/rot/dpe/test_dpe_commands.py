@@ -298,6 +298,18 @@ def test_an_exported_cdi_keeps_its_parent_if_asked_or_needed(make: Callable[...,
     assert bench.export(DEFAULT_HANDLE, EXPORT | KEEP).parent_handle == DEFAULT_HANDLE
 
 
+def test_bearer_secrets_do_not_show(bench: Bench) -> None:
+    exported = bench.export(bench.rotate(), EXPORT | KEEP)
+    (_, context), *_ = bench.instance.contexts
+    for secret, shown in (
+        (exported.exported_cdi, repr(exported)),
+        (exported.exported_cdi, repr(bench.instance.keys.exported)),
+        (context.handle, repr(context)),
+    ):
+        assert repr(secret)[2:-1] not in shown
+        assert secret.hex() not in shown
+
+
 def test_one_cdi_is_exported_at_a_time(bench: Bench) -> None:
     child = bench.derive(flags=DeriveFlags.ALLOW_NEW_CONTEXT_TO_EXPORT)
     parent = bench.export(child.handle, EXPORT | KEEP).parent_handle

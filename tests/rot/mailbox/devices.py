@@ -22,7 +22,7 @@ from casemate.rot.dpe.client import DpeClient
 from casemate.rot.fuses import Fuses, PqcKeyType
 from casemate.rot.identity import Algorithm
 from casemate.rot.mailbox import Code, Mailbox, MailboxDevice
-from casemate.rot.mailbox.client import _DPE_COMMANDS
+from casemate.rot.mailbox.client import DPE_COMMANDS
 from tests.rot.bundle.parts import FMC, RUNTIME, fuses_for, parties
 
 PL0, PL1 = 0x11, 0x22
@@ -74,7 +74,7 @@ class Bench:
         return self.frame(0x46574C44, bundle() if data is None else data)
 
     def dpe(self, profile: Profile, user: int = PL0) -> DpeClient:
-        command, head = _DPE_COMMANDS[profile]
+        command, head = DPE_COMMANDS[profile]
 
         def exchange(data: bytes) -> bytes:
             answer = self.ask(command, head + messages.encode_sized(data), user)

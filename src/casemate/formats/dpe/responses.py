@@ -7,7 +7,7 @@ the header alone. Certificates are written with their own length, not padded to 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from casemate.formats.dpe.commands import (
@@ -84,7 +84,7 @@ class ExportedCdi:
     """A CDI that stays inside, the bearer handle to it, and a CA certificate for its key."""
 
     parent_handle: bytes
-    exported_cdi: bytes
+    exported_cdi: bytes = field(repr=False)
     certificate: bytes
 
 

@@ -1,7 +1,7 @@
 """The DICE Protection Environment: keys and certificates that follow a tree of measurements.
 
-`DpeInstance` is the state machine, `casemate.formats.dpe` its wire format, `casemate.rot.dpe.
-simulator` an instance on its own, and `casemate.rot.dpe.client` asks a running one.
+`DpeInstance` is the state machine, `casemate.formats.dpe` its wire format. The module `simulator`
+is an instance on its own, `client` asks a running one.
 """
 
 from casemate.rot.dpe.contexts import (

@@ -20,7 +20,8 @@ from casemate.formats.mailbox import (
 from casemate.rot.dpe.client import Exchange
 from casemate.rot.mailbox.errors import MailboxError
 
-_DPE_COMMANDS = {
+#: How DPE commands travel: the mailbox command, and what stands before them.
+DPE_COMMANDS = {
     Profile.P384_SHA384: (CommandId.INVOKE_DPE_ECC384, b""),
     # Flags and the place for an answer outside of the mailbox: neither is used.
     Profile.ML_DSA_87: (CommandId.INVOKE_DPE_MLDSA87, bytes(16)),
@@ -70,7 +71,7 @@ class MailboxClient:
 
     def dpe(self, profile: Profile) -> Exchange:
         """Return an exchange for a DpeClient of one profile."""
-        command, head = _DPE_COMMANDS[profile]
+        command, head = DPE_COMMANDS[profile]
 
         def exchange(data: bytes) -> bytes:
             return messages.decode_sized(self.run(command, head + messages.encode_sized(data)))

@@ -28,7 +28,12 @@ from casemate.formats.dpe import (
 )
 from casemate.rot.dpe.errors import DpeError
 from casemate.rot.errors import KeyVaultError
-from casemate.rot.mailbox.device import MailboxDevice, Reply, decode
+from casemate.rot.mailbox.device import (
+    TOTAL_CONTEXT_LIMIT,
+    MailboxDevice,
+    Reply,
+    decode,
+)
 from casemate.rot.mailbox.errors import Code, MailboxError
 
 _LENGTH = struct.Struct("<I")
@@ -285,8 +290,8 @@ def get_tagged_tci(device: MailboxDevice, _user: int, body: bytes) -> Reply:
 
 
 def reallocate_context_limits(device: MailboxDevice, user: int, body: bytes) -> Reply:
-    """REALLOCATE_DPE_CONTEXT_LIMITS: share the 64 contexts between PL0 and PL1 anew."""
-    total = 64
+    """REALLOCATE_DPE_CONTEXT_LIMITS: share the contexts between PL0 and PL1 anew."""
+    total = TOTAL_CONTEXT_LIMIT
     pl0 = decode(messages.ReallocateContextLimits, body).pl0_limit
     device.require_privilege(user)
     used_pl0, used_pl1 = device.used_contexts()

@@ -11,13 +11,14 @@ import dataclasses
 import hashlib
 
 from cryptography.hazmat.primitives.asymmetric import mldsa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from casemate.formats import firmware_bundle, x509
 from casemate.formats import mailbox_messages as messages
 from casemate.formats.dpe import Profile
 from casemate.rot.bundle.signatures import Outcome, check_ecdsa
 from casemate.rot.bundle.verify import verify
-from casemate.rot.crypto import RotCrypto, Slot
+from casemate.rot.crypto import DOE_IV, RotCrypto, Slot
 from casemate.rot.dpe.contexts import Context
 from casemate.rot.errors import BootError
 from casemate.rot.firmware import ResetReason
@@ -261,10 +262,7 @@ def _known_cdi(crypto: RotCrypto) -> Slot:
 
 
 def _obfuscate(value: bytes) -> bytes:
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
-    from casemate.rot.crypto import DOE_IV
-
+    """Return what the de-obfuscation engine, with debug open, decrypts to `value`."""
     encryptor = Cipher(algorithms.AES256(b"\xff" * 32), modes.CBC(DOE_IV)).encryptor()
     return encryptor.update(value) + encryptor.finalize()
 
