@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from casemate.formats.pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from casemate.formats.pkcs11_wire import (
     Bytes,
     CounterKdf,
+    Gcm,
     Hkdf,
     Number,
     Parameters,
@@ -190,3 +193,83 @@ def test_only_one_mechanism_makes_data(shared_module: RunningModule) -> None:
             assert _refusal(base, data, mechanism, how) == "TEMPLATE_INCONSISTENT"
         for mechanism, function in FUNCTIONS:
             assert _refusal(base, data, mechanism, function) == "TEMPLATE_INCONSISTENT"
+
+
+def _counted(data: bytes) -> bytes:
+    return struct.pack("<I", len(data)) + data
+
+
+def _prf(secret: bytes, label: bytes, seed: bytes, size: int) -> bytes:
+    """The PRF of TLS 1.2 with SHA-256, by its definition."""
+    out, step = b"", label + seed
+    while len(out) < size:
+        step = hmac.digest(secret, step, hashlib.sha256)
+        out += hmac.digest(secret, step + label + seed, hashlib.sha256)
+    return out[:size]
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_tls_key_material_comes_as_four_keys_and_two_ivs(
+    shared_module: RunningModule, stored: bool
+) -> None:
+    client, server = b"c" * 32, b"s" * 32
+    parameters = struct.pack("<BQIII", 17, _M.SHA256, 256, 128, 96)
+    parameters += _counted(client) + _counted(server)
+    named: dict[Attribute, Value] = {
+        _A.ALLOWED_MECHANISMS: (int(_M.TLS12_KEY_AND_MAC_DERIVE),),
+        _A.TOKEN: stored,
+    }
+    template: Template = {_A.KEY_TYPE: KeyType.AES, _A.TOKEN: stored}
+    with shared_module.connect() as partition:
+        master = _secret(partition, b"m" * 48, named)
+        answer = partition.connection.call(
+            Operation.DERIVE_KEY,
+            doing="derive key material",
+            object=master.handle,
+            mechanism=_M.TLS12_KEY_AND_MAC_DERIVE,
+            parameters=parameters,
+            data=encode_template(template),
+        )
+        block = _prf(b"m" * 48, b"key expansion", server + client, 2 * (32 + 16 + 12))
+        handles = struct.unpack("<4Q", answer.output[:32])
+        assert answer.value0 == 0 and len(set(handles)) == 4 and 0 not in handles
+        assert answer.output[32:] == block[96:]
+        keys = [partition.key_at(handle) for handle in handles]
+        for key, value in zip(keys[:2], (block[:32], block[32:64]), strict=True):
+            assert key.sign(b"data") == hmac.digest(value, b"data", hashlib.sha256)
+        for key, value in zip(keys[2:], (block[64:80], block[80:96]), strict=True):
+            expected = AESGCM(value).encrypt(b"i" * 12, b"data", b"")
+            sealed = key.encrypt(b"data", mechanism=_M.AES_GCM, parameters=Gcm(b"i" * 12))
+            assert sealed == expected
+        for handle in (*handles, master.handle):
+            partition.connection.call(Operation.DESTROY_OBJECT, doing="tidy", object=handle)
+
+
+def test_the_counter_kdf_gives_further_keys_by_their_handles(
+    shared_module: RunningModule,
+) -> None:
+    usual = CounterKdf(label=b"label", context=b"context").encode()
+    further = encode_template({_A.KEY_TYPE: KeyType.AES, _A.VALUE_LEN: 16, _A.ENCRYPT: True})
+    # The count of further keys is the byte behind form, PRF and the count of fields.
+    several = usual[:10] + b"\x01" + usual[11:] + _counted(further)
+    with shared_module.connect() as partition:
+        base = _secret(partition, b"b" * 32)
+        answer = partition.connection.call(
+            Operation.DERIVE_KEY,
+            doing="derive several keys",
+            object=base.handle,
+            mechanism=_M.SP800_108_COUNTER_KDF,
+            parameters=several,
+            data=encode_template(_template(32, {_A.SIGN: True})),
+        )
+        fixed = b"label\0context" + (48 * 8).to_bytes(4)
+        output = b"".join(
+            hmac.digest(b"b" * 32, counter.to_bytes(4) + fixed, hashlib.sha256)
+            for counter in (1, 2)
+        )
+        first = partition.key_at(answer.value0)
+        second = partition.key_at(*struct.unpack("<Q", answer.output))
+        assert first.sign(b"data") == hmac.digest(output[:32], b"data", hashlib.sha256)
+        sealed = second.encrypt(b"data", mechanism=_M.AES_GCM, parameters=Gcm(b"i" * 12))
+        assert sealed == AESGCM(output[32:48]).encrypt(b"i" * 12, b"data", b"")
+        assert second.attributes(_A.SENSITIVE)[_A.SENSITIVE] is True
