@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import casemate
 from casemate.hsm.client.discovery import find_socket, find_sockets, places
 from casemate.hsm.client.errors import NotReachableError
 
@@ -72,6 +73,14 @@ def test_another_user_s_socket_is_trusted_only_by_name(registry: Path, what: str
     assert "web" in find_sockets(named, 0)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give sockets to another user")
+def test_a_socket_named_by_its_path_must_be_trusted_too(registry: Path) -> None:
+    path = registry / "web" / "hsm.sock"
+    os.chown(path, 12345, 12345)
+    with pytest.raises(NotReachableError, match="user 12345 owns the socket"):
+        casemate.connect(str(path))
+
+
 def test_an_unknown_partition_says_where_it_was_looked_for(registry: Path) -> None:
     with pytest.raises(NotReachableError) as raised:
         find_socket("nope", environment(registry), os.geteuid())
@@ -81,7 +90,5 @@ def test_an_unknown_partition_says_where_it_was_looked_for(registry: Path) -> No
 
 
 def test_a_missing_socket_is_a_clear_error(tmp_path: Path) -> None:
-    import casemate
-
     with pytest.raises(NotReachableError, match="casemate status"):
         casemate.connect(str(tmp_path / "web" / "hsm.sock"))

@@ -89,6 +89,18 @@ def find_socket(name: str, environment: Mapping[str, str], uid: int) -> Path:
     )
 
 
+def check_socket(path: Path, environment: Mapping[str, str], uid: int) -> None:
+    """Raise `NotReachableError` where a socket that was named by its path is not trusted."""
+    if path.is_relative_to(VSOCK) or not path.exists():
+        return
+    if reason := _distrust(path, _trusted(environment, uid)):
+        raise NotReachableError(
+            "the socket is not trusted",
+            where=f"{path}: {reason}",
+            advice="if that user is right, name it in CASEMATE_TRUSTED_UIDS",
+        )
+
+
 def _sockets_in(place: Path) -> list[Path]:
     """Return the partition sockets of a registry, a partition's folder, or the socket itself."""
     try:

@@ -397,6 +397,7 @@ def connect(partition: str, *, pin: str | bytes | None = None) -> Partition:
     if "/" in partition:
         path = Path(partition)
         name = path.parent.name
+        discovery.check_socket(path, os.environ, os.geteuid())
     else:
         path = discovery.find_socket(partition, os.environ, os.geteuid())
         name = partition
