@@ -91,7 +91,8 @@ def find_socket(name: str, environment: Mapping[str, str], uid: int) -> Path:
 
 def check_socket(path: Path, environment: Mapping[str, str], uid: int) -> None:
     """Raise `NotReachableError` where a socket that was named by its path is not trusted."""
-    if path.is_relative_to(VSOCK) or not path.exists():
+    if path.is_relative_to(VSOCK) or not _is_socket(path):
+        # What cannot be reached says so itself when it is connected to.
         return
     if reason := _distrust(path, _trusted(environment, uid)):
         raise NotReachableError(
