@@ -19,7 +19,7 @@ P384_ORDER = int(
 )
 #: Fields where each byte is tried; of the larger ones, a sample.
 SMALL = ("marker", "size", "pqc_key_type", "vendor_ecc_index", "vendor_pqc_index", "header")
-SAMPLE = 150
+SAMPLE = 70
 
 
 def _covered(bundle: bytes) -> list[int]:
@@ -43,7 +43,7 @@ def test_a_change_to_any_covered_byte_is_refused(kind: PqcKeyType) -> None:
             for changed in (flip(bundle, at, 1 << rng.randrange(8)), _other_byte(rng, bundle, at)):
                 assert not judge(changed, fuses).boots, f"{name}, offset {at:#x}"
                 tried += 1
-    assert tried > 2000
+    assert tried > 1200
 
 
 def _other_byte(rng: random.Random, bundle: bytes, at: int) -> bytes:
