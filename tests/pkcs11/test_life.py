@@ -184,6 +184,8 @@ def test_a_restarted_module_is_found_again(
         assert session.find({Attribute.LABEL: b"durable", Attribute.CLASS: Class.PRIVATE_KEY}) == [
             private
         ]
+        # Nor does the old handle name what is made now.
+        assert short_lived not in [session.p256()[1] for _ in range(5)]
         with pytest.raises(CkError) as caught:
             session.sign(Mechanism.ECDSA, short_lived, DIGEST)
         assert caught.value.code == Rv.KEY_HANDLE_INVALID

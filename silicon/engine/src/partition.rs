@@ -17,7 +17,7 @@ use crate::cache::{KeyCache, PARSED_MAX};
 use crate::connection::Connection;
 use crate::control::{ControlQueue, Record, RecordKey, RecordKind};
 use crate::failure::Failure;
-use crate::lc::random::Drbg;
+use crate::lc::random::{self, Drbg};
 use crate::lc::{Secret, hmac};
 use crate::masking::{self, Identity, MaskError, MaskingKey};
 use crate::mechanisms::HeldBytes;
@@ -177,6 +177,10 @@ impl Partition {
         )
         .map_err(|e| resources(&e))?;
         let status = StatusPage::new(page).ok_or(OpenError::Resources("status page".into()))?;
+        // A handle that a client kept over a restart must not name another session's object.
+        let mut beginning = [0; 4];
+        random::fill(&mut beginning).map_err(|e| resources(&e))?;
+        let beginning = SESSION_OBJECT | u64::from(u32::from_le_bytes(beginning)) << 24 | 1;
         let partition = Self {
             id,
             name: name.to_owned(),
@@ -187,7 +191,7 @@ impl Partition {
             objects: RwLock::new(HashMap::new()),
             cache: KeyCache::new(PARSED_MAX).map_err(|e| resources(&e))?,
             next_token_object: AtomicU64::new(1),
-            next_session_object: AtomicU64::new(SESSION_OBJECT | 1),
+            next_session_object: AtomicU64::new(beginning),
             next_session: AtomicU64::new(1),
             sessions: AtomicU64::new(0),
             connections: RwLock::new(Vec::new()),
