@@ -119,6 +119,20 @@ def test_something_else_in_a_socket_s_place_is_not_removed(module: RunningModule
     assert module.socket().read_text() == "precious"
 
 
+def test_a_partition_that_cannot_listen_is_not_made(module: RunningModule) -> None:
+    blocked = module.socket("db")
+    blocked.parent.mkdir()
+    blocked.write_text("precious")
+    with module.admin() as admin:
+        with pytest.raises(ModuleError, match="no socket"):
+            admin.call("partition.create", name="db")
+        assert [p["name"] for p in admin.call("partition.list")] == ["web"]
+        blocked.unlink()
+        admin.call("partition.create", name="db")
+    with module.connect("db") as db:
+        assert db.random(1)
+
+
 @pytest.mark.parametrize(
     ("command", "arguments", "code"),
     [

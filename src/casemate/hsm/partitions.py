@@ -139,8 +139,14 @@ class Partitions:
             except BaseException:
                 handle.destroy()
                 raise
+            try:
+                self._listen(entry)
+            except BaseException:
+                # What nobody can reach must not stay behind half made.
+                self._store.remove_partition(identity)
+                handle.destroy()
+                raise
             self._entries[identity] = entry
-            self._listen(entry)
         log.info("partition %s created", name)
         return entry
 
