@@ -175,10 +175,14 @@ class Partitions:
         with self.lock:
             entry, handle = self.served(name)
             policy = entry.policy.changed(changes)
-            self._store.update_partition(entry.id, policy=json.dumps(policy.as_json()))
+            self._open_folder(name, policy)
+            try:
+                self._store.update_partition(entry.id, policy=json.dumps(policy.as_json()))
+            except BaseException:
+                self._open_folder(name, entry.policy)
+                raise
             handle.set_policy(policy.silicon())
             entry.policy = policy
-            self._open_folder(entry)
         log.info("partition %s has a new policy", name)
         return entry
 
@@ -288,14 +292,22 @@ class Partitions:
         remove_stale_socket(path)
         entry.handle.set_chain([self_signed(entry.handle, created=entry.created)])
         entry.handle.listen(path)
-        self._open_folder(entry)
+        self._open_folder(entry.name, entry.policy)
 
-    def _open_folder(self, entry: Entry) -> None:
-        """Give the partition's folder the owner and mode of its policy."""
-        folder = self._folders.partition_socket(entry.name).parent
-        if entry.policy.group is not None:
-            os.chown(folder, -1, entry.policy.group)
-        folder.chmod(entry.policy.access.mode)
+    def _open_folder(self, name: str, policy: Policy) -> None:
+        """Give the partition's folder the group and mode of its policy."""
+        folder = self._folders.partition_socket(name).parent
+        try:
+            if policy.group is not None:
+                os.chown(folder, -1, policy.group)
+            folder.chmod(policy.access.mode)
+        except OSError as error:
+            raise ModuleError(
+                Code.BAD_FOLDER,
+                f"the partition's folder cannot be given to group {policy.group}: {error.strerror}",
+                where=str(folder),
+                advice="make the module's user a member of that group, or run the module as root",
+            ) from error
 
     def _remove_socket(self, name: str) -> None:
         """Remove the socket; the folder stays, since containers may have it mounted."""
