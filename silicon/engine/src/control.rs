@@ -112,7 +112,7 @@ impl Change {
 
     /// The records are on disk: make it visible and answer.
     pub fn complete(mut self) {
-        self.partition.commit_root(&self.records);
+        self.partition.ledger.commit_root(&self.records);
         if let Some(continuation) = self.continuation.take() {
             continuation(Ok(()));
         }

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::control::{ControlQueue, Record, RecordKey, RecordKind};
 use crate::lc::{Secret, random};
+use crate::ledger::OpenError;
 use crate::masking::{Identity, MaskError, MaskingKey, SECRET_BYTES};
-use crate::partition::{OpenError, Partition, PartitionState, Policy};
+use crate::partition::{Partition, PartitionState, Policy};
 use crate::report::Measurement;
 use crate::sealing::SealingSource;
 use crate::selftest::{self, SelfTest};

@@ -24,6 +24,7 @@ pub mod engine;
 pub mod failure;
 pub mod keys;
 pub mod lc;
+pub mod ledger;
 pub mod masking;
 pub mod mechanisms;
 pub mod object;

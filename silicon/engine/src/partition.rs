@@ -4,7 +4,7 @@
 //! has an address in another partition. States: operational ⇄ suspended → closed. Suspended and
 //! closed partitions answer CKR_DEVICE_REMOVED or CKR_TOKEN_NOT_PRESENT and begin nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -17,9 +17,10 @@ use crate::cache::{KeyCache, PARSED_MAX};
 use crate::connection::Connection;
 use crate::control::{ControlQueue, Record, RecordKey, RecordKind};
 use crate::failure::Failure;
+use crate::lc::Secret;
 use crate::lc::random::{self, Drbg};
-use crate::lc::{Secret, hmac};
-use crate::masking::{self, Identity, MaskError, MaskingKey};
+use crate::ledger::{Ledger, OpenError};
+use crate::masking::MaskError;
 use crate::mechanisms::HeldBytes;
 use crate::object::{Object, SESSION_OBJECT};
 use crate::report::{IdentityKey, Measurement};
@@ -71,14 +72,6 @@ pub struct Counters {
     pub errors: AtomicU64,
 }
 
-/// The authenticated state of all records: how many, and the sum of their fingerprints.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Root {
-    generation: u64,
-    records: BTreeMap<RecordKey, (u64, [u8; 16])>,
-    sum: [u8; 32],
-}
-
 /// A partition.
 pub struct Partition {
     /// Its UUID.
@@ -103,15 +96,14 @@ pub struct Partition {
     drbg: Mutex<Drbg>,
     /// Bytes that operations under way hold back.
     pub held: Arc<HeldBytes>,
-    records_key: MaskingKey,
-    root_key: Secret,
+    /// The records at rest, and the root that authenticates their set.
+    pub ledger: Ledger,
     /// Signs key reports.
     pub identity: IdentityKey,
     /// The certificates of the identity key, leaf first, DER; set by the firmware.
     chain: RwLock<Vec<Vec<u8>>>,
     /// The measured parts of the module that runs this.
     pub measurements: Arc<RwLock<Vec<Measurement>>>,
-    root: Mutex<Root>,
     /// Where control operations go.
     pub control: Arc<ControlQueue>,
     /// Counts.
@@ -127,29 +119,6 @@ impl std::fmt::Debug for Partition {
         write!(f, "Partition({})", self.name)
     }
 }
-
-/// A partition that cannot be opened: which record, and why.
-#[derive(Debug)]
-pub enum OpenError {
-    /// A record does not open, or is not the one that its place says.
-    Record(RecordKey, MaskError),
-    /// There are records and no root, or the root is not theirs.
-    Root(String),
-    /// Memory, randomness or descriptors failed.
-    Resources(String),
-}
-
-impl std::fmt::Display for OpenError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Record(key, error) => write!(f, "record {:?} {}: {error}", key.kind, key.id),
-            Self::Root(what) => f.write_str(what),
-            Self::Resources(what) => f.write_str(what),
-        }
-    }
-}
-
-impl std::error::Error for OpenError {}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -167,9 +136,6 @@ impl Partition {
         measurements: Arc<RwLock<Vec<Measurement>>>,
     ) -> Result<Arc<Self>, OpenError> {
         let resources = |what: &dyn std::fmt::Display| OpenError::Resources(what.to_string());
-        let records_key =
-            MaskingKey::derive(secret, b"casemate records").map_err(|e| resources(&e))?;
-        let root_key = masking::derive(secret, b"casemate root").map_err(|e| resources(&e))?;
         let (page, status_fd) = casemate_transport::memory::SharedMemory::create(
             c"casemate-status",
             casemate_transport::layout::STATUS_BYTES,
@@ -198,12 +164,10 @@ impl Partition {
             roles: Mutex::new(Roles::default()),
             drbg: Mutex::new(Drbg::new(&id).map_err(|e| resources(&e))?),
             held: Arc::default(),
-            records_key,
-            root_key,
+            ledger: Ledger::new(id, secret).map_err(|e| resources(&e))?,
             identity: IdentityKey::derive(secret).map_err(|e| resources(&e))?,
             chain: RwLock::new(Vec::new()),
             measurements,
-            root: Mutex::new(Root::default()),
             control,
             counters: Counters::default(),
             bell: crate::server::Bell::new().map_err(|e| resources(&e))?,
@@ -214,20 +178,8 @@ impl Partition {
     }
 
     fn load(&self, records: &[Record]) -> Result<(), OpenError> {
-        let mut root = Root::default();
-        let mut stored_root = None;
-        for record in records {
-            let Some(blob) = &record.blob else { continue };
-            let fail = |error| OpenError::Record(record.key, error);
-            let (identity, plain, tag) = self.records_key.unmask(blob).map_err(fail)?;
-            if identity != self.identity(record.key, record.generation) {
-                return Err(fail(MaskError::Identity));
-            }
+        self.ledger.open(records, |record, plain, tag| {
             match record.key.kind {
-                RecordKind::Root => {
-                    stored_root = Some((record.generation, plain.expose().to_vec()));
-                    continue;
-                }
                 RecordKind::Object => {
                     let mut object = Object::from_record(
                         record.key.id,
@@ -235,7 +187,7 @@ impl Partition {
                         plain.expose(),
                         &self.cache,
                     )
-                    .map_err(|_| fail(MaskError::Malformed(0)))?;
+                    .map_err(|_| MaskError::Malformed(0))?;
                     object.record_tag = tag;
                     self.next_token_object
                         .fetch_max(record.key.id + 1, Ordering::Relaxed);
@@ -243,34 +195,13 @@ impl Partition {
                 }
                 RecordKind::Roles => {
                     let roles = Roles::decode(plain.expose(), record.generation)
-                        .map_err(|e| fail(MaskError::Malformed(e.offset)))?;
+                        .map_err(|e| MaskError::Malformed(e.offset))?;
                     *lock(&self.roles) = roles;
                 }
-                RecordKind::Identity | RecordKind::Secret => {}
+                RecordKind::Identity | RecordKind::Secret | RecordKind::Root => {}
             }
-            self.add(&mut root, record.key, record.generation, tag);
-        }
-        match stored_root {
-            None if root.records.is_empty() => {}
-            None => {
-                return Err(OpenError::Root(format!(
-                    "{} records and no root record",
-                    root.records.len()
-                )));
-            }
-            Some((generation, plain)) => {
-                if plain != Self::root_plain(root.records.len(), &root.sum) {
-                    return Err(OpenError::Root(format!(
-                        "the {} records are not those that the root record (generation {generation}) \
-                         authenticates: part of the state folder was restored, removed or exchanged",
-                        root.records.len()
-                    )));
-                }
-                root.generation = generation;
-            }
-        }
-        *lock(&self.root) = root;
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Its name.
@@ -529,142 +460,5 @@ impl Partition {
     pub fn remove_all(&self) {
         self.write_objects().clear();
         self.status.advance_epoch();
-    }
-
-    // --- records and root ----------------------------------------------------------------------
-
-    fn identity(&self, key: RecordKey, generation: u64) -> Identity {
-        Identity {
-            partition: self.id,
-            key,
-            generation,
-        }
-    }
-
-    /// The record of these bytes, masked.
-    pub fn record(&self, key: RecordKey, generation: u64, plain: &[u8]) -> Result<Record, Failure> {
-        match self
-            .records_key
-            .mask(&self.identity(key, generation), plain)
-        {
-            Ok(blob) => Ok(Record {
-                key,
-                generation,
-                blob: Some(blob),
-            }),
-            Err(MaskError::TooLarge(_)) => Err(CKR_DEVICE_MEMORY.into()),
-            Err(_) => Err(Failure::internal()),
-        }
-    }
-
-    /// Seals bytes that go to a client and come back (operation states).
-    pub fn seal_state(&self, plain: &[u8]) -> Result<Vec<u8>, Failure> {
-        let key = RecordKey {
-            kind: RecordKind::Secret,
-            id: u64::MAX,
-        };
-        self.records_key
-            .mask(&self.identity(key, 0), plain)
-            .map_err(|_| Failure::internal())
-    }
-
-    /// Opens what `seal_state` sealed; None: it is not from here.
-    pub fn open_state(&self, blob: &[u8]) -> Option<Secret> {
-        let key = RecordKey {
-            kind: RecordKind::Secret,
-            id: u64::MAX,
-        };
-        let (identity, plain, _) = self.records_key.unmask(blob).ok()?;
-        (identity == self.identity(key, 0)).then_some(plain)
-    }
-
-    fn fingerprint(&self, key: RecordKey, generation: u64, tag: &[u8; 16]) -> [u8; 32] {
-        let mut message = Vec::with_capacity(40);
-        message.extend_from_slice(&(key.kind as u64).to_le_bytes());
-        message.extend_from_slice(&key.id.to_le_bytes());
-        message.extend_from_slice(&generation.to_le_bytes());
-        message.extend_from_slice(tag);
-        hmac::sha256(self.root_key.expose(), &message)
-    }
-
-    fn add(&self, root: &mut Root, key: RecordKey, generation: u64, tag: [u8; 16]) {
-        self.take_out(root, key);
-        xor(&mut root.sum, &self.fingerprint(key, generation, &tag));
-        root.records.insert(key, (generation, tag));
-    }
-
-    fn take_out(&self, root: &mut Root, key: RecordKey) {
-        if let Some((generation, tag)) = root.records.remove(&key) {
-            xor(&mut root.sum, &self.fingerprint(key, generation, &tag));
-        }
-    }
-
-    fn apply(&self, root: &mut Root, records: &[Record]) {
-        for record in records {
-            match record.blob.as_deref().and_then(masking::tag_of) {
-                Some(tag) => self.add(root, record.key, record.generation, tag),
-                None => self.take_out(root, record.key),
-            }
-        }
-    }
-
-    fn root_plain(count: usize, sum: &[u8; 32]) -> Vec<u8> {
-        let mut plain = Vec::with_capacity(40);
-        plain.extend_from_slice(&(count as u64).to_le_bytes());
-        plain.extend_from_slice(sum);
-        plain
-    }
-
-    /// The root record as it will be when these changes are stored, in their order.
-    pub fn seal_root<'a>(
-        &self,
-        changes: impl Iterator<Item = &'a [Record]>,
-    ) -> Result<Record, Failure> {
-        let root = lock(&self.root);
-        let (mut count, mut sum) = (root.records.len(), root.sum);
-        let mut changed: HashMap<RecordKey, Option<(u64, [u8; 16])>> = HashMap::new();
-        for record in changes.flatten() {
-            let before = changed
-                .get(&record.key)
-                .copied()
-                .unwrap_or(root.records.get(&record.key).copied());
-            let after = record
-                .blob
-                .as_deref()
-                .and_then(masking::tag_of)
-                .map(|tag| (record.generation, tag));
-            if let Some((generation, tag)) = before {
-                xor(&mut sum, &self.fingerprint(record.key, generation, &tag));
-                count -= 1;
-            }
-            if let Some((generation, tag)) = after {
-                xor(&mut sum, &self.fingerprint(record.key, generation, &tag));
-                count += 1;
-            }
-            changed.insert(record.key, after);
-        }
-        let key = RecordKey {
-            kind: RecordKind::Root,
-            id: 0,
-        };
-        self.record(key, root.generation + 1, &Self::root_plain(count, &sum))
-    }
-
-    /// These records are on disk.
-    pub fn commit_root(&self, records: &[Record]) {
-        let mut root = lock(&self.root);
-        self.apply(&mut root, records);
-        root.generation += 1;
-    }
-
-    /// How often the stored state has changed.
-    pub fn root_generation(&self) -> u64 {
-        lock(&self.root).generation
-    }
-}
-
-fn xor(sum: &mut [u8; 32], value: &[u8; 32]) {
-    for (left, right) in sum.iter_mut().zip(value) {
-        *left ^= right;
     }
 }

@@ -446,6 +446,7 @@ impl Engine {
             .map(|change| change.with(|c| c.records.clone()))
             .collect::<PyResult<_>>()?;
         partition
+            .ledger
             .seal_root(records.iter().map(Vec::as_slice))
             .map(Record)
             .map_err(|failure| PyRuntimeError::new_err(failure.to_string()))

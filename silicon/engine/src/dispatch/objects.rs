@@ -157,6 +157,7 @@ impl Call<'_> {
             id: object.handle,
         };
         self.partition
+            .ledger
             .record(key, object.generation, object.to_record()?.expose())
     }
 

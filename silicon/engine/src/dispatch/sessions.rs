@@ -333,7 +333,9 @@ fn initialise(
         roles.set_verifier(Role::SecurityOfficer, verifier);
     }
     roles.generation += 1;
-    let record = partition.record(ROLES, roles.generation, roles.encode().expose());
+    let record = partition
+        .ledger
+        .record(ROLES, roles.generation, roles.encode().expose());
     let mut records = partition.deletions();
     match record {
         Ok(record) => records.push(record),
@@ -393,7 +395,9 @@ fn store_roles(
     let mut roles = lock(&partition.roles);
     change(&mut roles);
     roles.generation += 1;
-    let record = partition.record(ROLES, roles.generation, roles.encode().expose());
+    let record = partition
+        .ledger
+        .record(ROLES, roles.generation, roles.encode().expose());
     match record {
         Ok(record) => {
             let change = Change::new(

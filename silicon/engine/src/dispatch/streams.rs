@@ -60,7 +60,11 @@ impl Call<'_> {
                 let kind = active.mechanism;
                 session.put_back(usage, active);
                 let plain = [&kind.to_le_bytes()[..], state?.expose()].concat();
-                Ok(Outcome::Bytes(self.partition.seal_state(&plain)?, 0, 0))
+                Ok(Outcome::Bytes(
+                    self.partition.ledger.seal_state(&plain)?,
+                    0,
+                    0,
+                ))
             }
             _ => self.restore_state(),
         }
@@ -125,6 +129,7 @@ impl Call<'_> {
         let invalid = Failure::new(CKR_SAVED_STATE_INVALID);
         let plain = self
             .partition
+            .ledger
             .open_state(self.data().expose())
             .ok_or(invalid)?;
         let (kind, state) = plain.expose().split_at_checked(8).ok_or(invalid)?;

@@ -50,20 +50,6 @@ impl Mechanism for KeyPairGeneration {
         }
     }
 
-    fn check(&self, _: Usage, _: Option<&Key>, _: &[u8]) -> Result<(), Failure> {
-        Err(CKR_MECHANISM_INVALID.into())
-    }
-
-    fn output_length(
-        &self,
-        _: Usage,
-        _: Option<&Key>,
-        _: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Err(CKR_MECHANISM_INVALID.into())
-    }
-
     fn generate_pair(
         &self,
         environment: &dyn Environment,

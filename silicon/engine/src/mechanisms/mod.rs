@@ -168,7 +168,9 @@ pub trait Mechanism: Sync {
 
     /// Whether the key and the parameters fit the mechanism in this usage: cheap, and complete, so
     /// that C_...Init can answer by it.
-    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure>;
+    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
+        Err(CKR_MECHANISM_INVALID.into())
+    }
 
     /// The most output of a whole operation over `input` bytes. Exact where the second value is
     /// true: then it does not depend on the data.
@@ -178,7 +180,9 @@ pub trait Mechanism: Sync {
         key: Option<&Key>,
         parameters: &[u8],
         input: usize,
-    ) -> Result<(usize, bool), Failure>;
+    ) -> Result<(usize, bool), Failure> {
+        Err(CKR_MECHANISM_INVALID.into())
+    }
 
     /// One whole digest.
     fn digest(

@@ -160,20 +160,6 @@ impl Mechanism for Generation {
         }
     }
 
-    fn check(&self, _: Usage, _: Option<&Key>, _: &[u8]) -> Result<(), Failure> {
-        Err(CKR_MECHANISM_INVALID.into())
-    }
-
-    fn output_length(
-        &self,
-        _: Usage,
-        _: Option<&Key>,
-        _: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Err(CKR_MECHANISM_INVALID.into())
-    }
-
     fn generate(
         &self,
         environment: &dyn Environment,

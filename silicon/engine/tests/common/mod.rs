@@ -68,6 +68,7 @@ impl Module {
                     for change in engine.control.take(64, Duration::from_millis(20)) {
                         let root = change
                             .partition
+                            .ledger
                             .seal_root([change.records.as_slice()].into_iter())
                             .unwrap();
                         let mut store = store.lock().unwrap();
