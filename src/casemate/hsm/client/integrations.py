@@ -72,7 +72,11 @@ init = 0
 
 
 def openssl_provider_conf(library: Path, *, pin: bool, provider: Path | None = None) -> str:
-    """Return openssl.cnf for pkcs11-provider; `provider` names it outside OpenSSL's folder."""
+    """Return openssl.cnf for pkcs11-provider; `provider` names it outside OpenSSL's folder.
+
+    Without `cache-keys = false` the provider logs in to copy each key before its first use, and
+    asks for a PIN on the terminal whatever its login behaviour is.
+    """
     place = f"module = {provider}\n" if provider is not None else ""
     login = "auto" if pin else "never"
     return f"""\
@@ -87,6 +91,7 @@ activate = 1
 [pkcs11_section]
 {place}pkcs11-module-path = {library}
 pkcs11-module-login-behavior = {login}
+pkcs11-module-cache-keys = false
 activate = 1
 """
 
