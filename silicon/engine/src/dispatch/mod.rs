@@ -21,7 +21,7 @@ use crate::control::Change;
 use crate::failure::Failure;
 use crate::keys::Key;
 use crate::lc::{Input, Output, Secret};
-use crate::mechanisms::{self, Environment, HeldBytes, Mechanism};
+use crate::mechanisms::{self, Environment, Mechanism};
 use crate::object::Object;
 use crate::partition::{Partition, Policy};
 use crate::session::Session;
@@ -406,9 +406,5 @@ impl Environment for Call<'_> {
             Some(usage) if !object.permits(usage) => Err(CKR_KEY_FUNCTION_NOT_PERMITTED.into()),
             _ => Ok(key),
         }
-    }
-
-    fn held(&self) -> Arc<HeldBytes> {
-        self.partition.held.clone()
     }
 }

@@ -83,7 +83,7 @@ impl Call<'_> {
         session.begin(
             usage,
             Active {
-                stream,
+                stream: self.partition.held.counting(stream),
                 mechanism: self.header.mechanism,
                 key: self.header.object,
             },

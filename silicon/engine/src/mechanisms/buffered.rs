@@ -89,4 +89,8 @@ impl<S: MessageSigner + Send> Stream for Buffered<S> {
     fn output_length(&self, input: Option<usize>) -> usize {
         if input.is_none() { self.length } else { 0 }
     }
+
+    fn gathers(&self) -> bool {
+        true
+    }
 }

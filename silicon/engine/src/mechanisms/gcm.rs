@@ -2,8 +2,7 @@
 //! form of messages, where the tag stands apart and the module may make the IV.
 //!
 //! Encryption runs where the client's data stands. Decryption works on a private copy and gives
-//! nothing before the tag has verified: in parts it gathers the ciphertext, counted against the
-//! partition's account, and answers at the end.
+//! nothing before the tag has verified: in parts it gathers the ciphertext and answers at the end.
 //!
 //! An IV that is made here has 12 bytes. Without a fixed part it is random; with one (at most 4
 //! bytes, as TLS 1.2 has it), or where a counter is asked for, its last 8 bytes count per key from a
@@ -25,7 +24,7 @@ use cryptoki_sys::{
 use zeroize::Zeroize;
 
 use super::secret::{self, cipher_failure};
-use super::{Environment, HeldBytes, Info, Mechanism, Stream};
+use super::{Environment, Info, Mechanism, Stream};
 use crate::failure::Failure;
 use crate::keys::{Key, SecretKey};
 use crate::lc::aes::Direction;
@@ -345,7 +344,6 @@ impl Mechanism for AesGcm {
                     parameters: parameters.to_vec(),
                     gathered: Vec::new(),
                     tag: plan.tag - plan.plain_length(plan.tag),
-                    account: environment.held(),
                 };
                 Ok((Box::new(decryption), Vec::new()))
             }
@@ -417,7 +415,6 @@ struct Decryption {
     gathered: Vec<u8>,
     /// Bytes of the tag, where it comes behind the ciphertext.
     tag: usize,
-    account: Arc<HeldBytes>,
 }
 
 impl Stream for Decryption {
@@ -425,7 +422,6 @@ impl Stream for Decryption {
         if self.gathered.len() + input.len() > GATHERED_MAX {
             return Err(CKR_ENCRYPTED_DATA_LEN_RANGE.into());
         }
-        self.account.book(input.len())?;
         let length = self.gathered.len();
         self.gathered.resize(length + input.len(), 0);
         if let Some(place) = self.gathered.get_mut(length..) {
@@ -436,7 +432,6 @@ impl Stream for Decryption {
 
     fn finish(mut self: Box<Self>, output: &mut Output<'_>) -> Result<(), Failure> {
         let mut buffer = std::mem::take(&mut self.gathered);
-        self.account.release(buffer.len());
         let plan = Plan::new(Usage::Decrypt, &self.parameters)?;
         let result = plan
             .open_whole(aes(&self.key)?, &mut buffer)
@@ -451,10 +446,8 @@ impl Stream for Decryption {
             None => self.gathered.len().saturating_sub(self.tag),
         }
     }
-}
 
-impl Drop for Decryption {
-    fn drop(&mut self) {
-        self.account.release(self.gathered.len());
+    fn gathers(&self) -> bool {
+        true
     }
 }

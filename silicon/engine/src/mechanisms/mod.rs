@@ -4,13 +4,12 @@
 //! client may change while it is read (`Input`): families that DESIGN.md, section 6, does not name
 //! copy it first. What a mechanism does not define is refused: CKR_MECHANISM_INVALID.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use casemate_transport::message::Usage;
 use cryptoki_sys::{
-    CK_FLAGS, CK_MECHANISM_TYPE, CKR_DEVICE_MEMORY, CKR_KEY_TYPE_INCONSISTENT,
-    CKR_MECHANISM_INVALID, CKR_SAVED_STATE_INVALID, CKR_STATE_UNSAVEABLE,
+    CK_FLAGS, CK_MECHANISM_TYPE, CKR_KEY_TYPE_INCONSISTENT, CKR_MECHANISM_INVALID,
+    CKR_SAVED_STATE_INVALID, CKR_STATE_UNSAVEABLE,
 };
 
 use crate::attributes::Attributes;
@@ -28,6 +27,7 @@ pub mod ec;
 pub mod ecdh;
 pub mod gcm;
 pub mod hashed;
+pub mod held;
 pub mod hkdf;
 pub mod hmac;
 pub mod kbkdf;
@@ -39,6 +39,8 @@ pub mod rsa_encrypt;
 pub mod secret;
 pub mod tls;
 pub mod xts;
+
+pub use held::HeldBytes;
 
 #[cfg(test)]
 mod tests;
@@ -62,32 +64,6 @@ pub trait Environment {
     fn legacy(&self) -> bool;
     /// Another key that the parameters name by its handle, if the caller may use it so.
     fn key(&self, handle: u64, usage: Option<Usage>) -> Result<Arc<Key>, Failure>;
-    /// The partition's account of bytes that operations hold back.
-    fn held(&self) -> Arc<HeldBytes>;
-}
-
-/// A partition's account of bytes that its operations hold back until they end.
-#[derive(Debug, Default)]
-pub struct HeldBytes(AtomicUsize);
-
-impl HeldBytes {
-    /// Most bytes of all operations of a partition together.
-    pub const MOST: usize = 1 << 27;
-
-    /// Books bytes, or refuses.
-    pub fn book(&self, bytes: usize) -> Result<(), Failure> {
-        self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
-                held.checked_add(bytes).filter(|sum| *sum <= Self::MOST)
-            })
-            .map(|_| ())
-            .map_err(|_| CKR_DEVICE_MEMORY.into())
-    }
-
-    /// Gives booked bytes back.
-    pub fn release(&self, bytes: usize) {
-        self.0.fetch_sub(bytes, Ordering::Relaxed);
-    }
 }
 
 /// A multi-part operation.
@@ -102,6 +78,10 @@ pub trait Stream: Send {
     }
     /// The most that `update` with this many bytes, or `finish` (None), would give.
     fn output_length(&self, input: Option<usize>) -> usize;
+    /// Whether it keeps what it is given until it ends.
+    fn gathers(&self) -> bool {
+        false
+    }
     /// The state of a digest, to be sealed and given to the client.
     fn save(&self) -> Result<Secret, Failure> {
         Err(CKR_STATE_UNSAVEABLE.into())

@@ -262,15 +262,13 @@ fn messages_carry_the_iv_that_was_made() {
 
 #[test]
 fn what_a_decryption_gathers_is_counted() {
-    let here = Here::default();
+    let (here, account) = (Here::default(), Arc::new(HeldBytes::default()));
     let key = key(CKK_AES, &[3; 16]);
     let parameters = gcm(&[1; 12], 128);
     let mechanism = find(CKM_AES_GCM, false).unwrap();
     let begin = || {
-        mechanism
-            .start(&here, Usage::Decrypt, Some(&key), &parameters)
-            .unwrap()
-            .0
+        let begun = mechanism.start(&here, Usage::Decrypt, Some(&key), &parameters);
+        account.counting(begun.unwrap().0)
     };
     let piece = vec![0; BULK_BYTES];
     let mut streams = Vec::new();
@@ -287,6 +285,19 @@ fn what_a_decryption_gathers_is_counted() {
     assert_eq!(streams.len(), HeldBytes::MOST / piece.len());
     let more = streams[0].update(Input::new(&[0]), &mut Output::new(&mut []));
     assert_eq!(code(more), CKR_ENCRYPTED_DATA_LEN_RANGE);
+    // Streams that keep nothing are not counted.
+    let begun = mechanism.start(&here, Usage::Encrypt, Some(&key), &parameters);
+    let mut encryption = account.counting(begun.unwrap().0);
+    let mut sealed = vec![0; piece.len()];
+    encryption
+        .update(Input::new(&piece), &mut Output::new(&mut sealed))
+        .unwrap();
+    // Ended or forgotten, each gives back what it held.
+    let ended = streams.pop().unwrap().finish(&mut Output::new(&mut sealed));
+    assert_eq!(code(ended), CKR_ENCRYPTED_DATA_INVALID);
+    begin()
+        .update(Input::new(&piece), &mut Output::new(&mut []))
+        .unwrap();
     streams.clear();
     begin()
         .update(Input::new(&piece), &mut Output::new(&mut []))

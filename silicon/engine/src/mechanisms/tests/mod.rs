@@ -16,7 +16,6 @@ use crate::lc::{hex, random};
 /// An environment without a partition.
 #[derive(Default)]
 pub(super) struct Here {
-    held: Arc<HeldBytes>,
     key: Option<(u64, Arc<Key>)>,
 }
 
@@ -25,7 +24,6 @@ impl Here {
     fn with(handle: u64, key: Arc<Key>) -> Self {
         Self {
             key: Some((handle, key)),
-            ..Self::default()
         }
     }
 }
@@ -42,9 +40,6 @@ impl Environment for Here {
         known
             .map(|(_, key)| key.clone())
             .ok_or(CKR_KEY_HANDLE_INVALID.into())
-    }
-    fn held(&self) -> Arc<HeldBytes> {
-        self.held.clone()
     }
 }
 
