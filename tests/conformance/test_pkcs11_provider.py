@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from casemate.hsm.client.integrations import openssl_provider_conf
-from tests.pkcs11.running_module import EXTENSION, LIBRARY, RunningModule
+from tests.pkcs11.cryptoki import EXTENSION, LIBRARY
+from tests.running_module import RunningModule
 
 KEYS = {"rsa": "rsa:2048", "ec": "EC:secp384r1"}
 
@@ -39,9 +40,9 @@ def module(tmp_path: Path) -> Iterator[RunningModule]:
         pytest.skip("the native parts are not built: run make build")
     if shutil.which("pkcs11-tool") is None:
         pytest.skip("pkcs11-tool is not installed")
-    running = RunningModule(tmp_path, ["web"])
+    running = RunningModule(tmp_path).start()
     yield running
-    running.end()
+    running.stop()
 
 
 def run(variables: dict[str, str], *command: str | Path) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from tests.pkcs11.constants import User
-from tests.pkcs11.cryptoki import Cryptoki
-from tests.pkcs11.running_module import EXTENSION, LIBRARY, RunningModule
+from tests.pkcs11.cryptoki import EXTENSION, LIBRARY, Cryptoki
+from tests.running_module import RunningModule
 
 TOKEN, SO_PIN, USER_PIN = "TEST", "5678", "1234"
 
@@ -57,7 +57,9 @@ def suites() -> Path:
 def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningModule]:
     """A module with an empty, initialised token."""
     suites()
-    module = RunningModule(tmp_path, [TOKEN], "--legacy-test", "--pin-required")
+    module = RunningModule(
+        tmp_path, partitions=(TOKEN,), legacy_test=True, pin_required=True
+    ).start()
     for name, value in module.environment().items():
         monkeypatch.setenv(name, value)
     with Cryptoki(LIBRARY) as library:
@@ -67,7 +69,7 @@ def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningMo
         session.login(SO_PIN.encode(), User.SO)
         session.call("C_InitPIN", USER_PIN.encode(), 4)
     yield module
-    module.end()
+    module.stop()
 
 
 @pytest.mark.conformance

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pkcs11.cryptoki import Cryptoki, Session
-from tests.pkcs11.running_module import EXTENSION, LIBRARY, RunningModule
+from tests.pkcs11.cryptoki import EXTENSION, LIBRARY, Cryptoki, Session
+from tests.running_module import RunningModule
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -23,26 +23,26 @@ def built() -> None:
 def module(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningModule]:
     """A module with two partitions that need no PIN."""
     folder = tmp_path_factory.mktemp("module")
-    running = RunningModule(folder, ["db", "web"])
+    running = RunningModule(folder, partitions=("db", "web")).start()
     yield running
-    running.end()
+    running.stop()
 
 
 @pytest.fixture(scope="session")
 def guarded(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningModule]:
     """A module with a partition that needs PINs."""
     folder = tmp_path_factory.mktemp("guarded")
-    running = RunningModule(folder, ["safe"], "--pin-required")
+    running = RunningModule(folder, partitions=("safe",), pin_required=True).start()
     yield running
-    running.end()
+    running.stop()
 
 
 @pytest.fixture
 def own_module(built: None, tmp_path: Path) -> Iterator[RunningModule]:
     """A module that the test may kill."""
-    running = RunningModule(tmp_path, ["own"])
+    running = RunningModule(tmp_path, partitions=("own",)).start()
     yield running
-    running.end()
+    running.stop()
 
 
 @pytest.fixture
@@ -62,4 +62,6 @@ def loaded(running: RunningModule, monkeypatch: pytest.MonkeyPatch) -> Cryptoki:
     """The library, set up for this module, to be used as a context."""
     for name, value in running.environment().items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(running.base))
+    monkeypatch.setenv("CASEMATE_PKCS11_LOG", "1")
     return Cryptoki(LIBRARY)

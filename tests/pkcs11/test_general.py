@@ -11,6 +11,7 @@ import pytest
 
 from tests.pkcs11.constants import Flag, Rv
 from tests.pkcs11.cryptoki import (
+    LIBRARY,
     CkError,
     Cryptoki,
     Info,
@@ -19,7 +20,7 @@ from tests.pkcs11.cryptoki import (
     Version,
     function_names,
 )
-from tests.pkcs11.running_module import LIBRARY, RunningModule
+from tests.running_module import RunningModule
 
 SIZES = {(2, 40): 68, (3, 0): 92, (3, 2): 104}
 
@@ -155,7 +156,7 @@ def test_unknown_slots_are_refused(library: Cryptoki) -> None:
 
 
 def test_a_dead_socket_is_a_slot_without_token(library: Cryptoki, module: RunningModule) -> None:
-    folder = module.runtime / "dead"
+    folder = module.folders.runtime / "dead"
     folder.mkdir(mode=0o700)
     program = "import socket,sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])"
     socket = folder / "hsm.sock"

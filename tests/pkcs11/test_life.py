@@ -14,7 +14,7 @@ import pytest
 from tests.pkcs11.conftest import loaded
 from tests.pkcs11.constants import Attribute, Class, Flag, Mechanism, Rv
 from tests.pkcs11.cryptoki import CkError, Cryptoki, Session
-from tests.pkcs11.running_module import RunningModule
+from tests.running_module import RunningModule
 
 DIGEST = bytes(range(32))
 
@@ -176,7 +176,7 @@ def test_a_restarted_module_is_found_again(
         public, private = session.p256(b"durable", token=True)
         _, short_lived = session.p256(b"gone")
         session.begin("Sign", Mechanism.ECDSA, private)
-        own_module.end(how)
+        own_module.kill() if how == signal.SIGKILL else own_module.stop()
         own_module.start()
         # What had been begun is a whole operation in one message: it is simply sent again.
         signature = session.output("C_Sign", DIGEST, len(DIGEST))
@@ -220,7 +220,7 @@ def test_threads_live_through_restarts_under_load(
             thread.start()
         for _ in range(3):
             time.sleep(0.2)
-            own_module.end(signal.SIGKILL)
+            own_module.kill()
             own_module.start()
         before = codes[0]
         time.sleep(0.3)
@@ -243,7 +243,7 @@ def test_without_its_module_a_call_ends_and_says_so(
         session = library.open_session(slot)
         _, private = session.p256(token=True)
         slot_events(library)
-        own_module.end(signal.SIGKILL)
+        own_module.kill()
         begin = time.monotonic()
         with pytest.raises(CkError) as caught:
             session.sign(Mechanism.ECDSA, private, DIGEST)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pkcs11.running_module import LIBRARY, RunningModule
+from tests.pkcs11.cryptoki import LIBRARY
+from tests.running_module import RunningModule
 
 ENGINE = Path("/usr/lib/x86_64-linux-gnu/engines-3/pkcs11.so")
 ENGINE_LIBRARY = {"PKCS11_MODULE_PATH": str(LIBRARY)}
@@ -240,8 +241,8 @@ def test_nginx_serves_through_a_reload_and_a_restart_of_the_module(
 ) -> None:
     need("nginx")
     tool = need("pkcs11-tool")
-    module = RunningModule(shared_folder, ["web"])
-    for folder in (module.runtime, module.runtime / "web"):
+    module = RunningModule(shared_folder).start()
+    for folder in (module.folders.runtime, module.folders.runtime / "web"):
         folder.chmod(0o711)
     module.socket("web").chmod(0o666)
     generate = [tool, "--module", str(LIBRARY), "--token-label", "web", "--keypairgen"]
@@ -272,7 +273,7 @@ def test_nginx_serves_through_a_reload_and_a_restart_of_the_module(
         time.sleep(0.5)
         nginx.process.send_signal(signal.SIGHUP)
         time.sleep(1)
-        module.end(signal.SIGKILL)
+        module.kill()
         module.start()
         module.socket("web").chmod(0o666)
         before = served[0]
@@ -285,7 +286,7 @@ def test_nginx_serves_through_a_reload_and_a_restart_of_the_module(
     finally:
         stop.set()
         nginx.end()
-        module.end()
+        module.stop()
 
 
 SUNPKCS11 = "name = Casemate\nlibrary = {library}\nslotListIndex = {index}\n"

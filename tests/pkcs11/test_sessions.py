@@ -10,7 +10,7 @@ import pytest
 from tests.pkcs11.conftest import loaded
 from tests.pkcs11.constants import Attribute, Class, Flag, Rv, User
 from tests.pkcs11.cryptoki import CkError, Cryptoki, Session, c_template
-from tests.pkcs11.running_module import RunningModule
+from tests.running_module import RunningModule
 
 SO_PIN, USER_PIN = b"so-pin-1", b"user-pin-1"
 
