@@ -188,7 +188,7 @@ fn cose_key(attributes: &Attributes) -> Result<Vec<u8>, Failure> {
         }
         CKK_EC => {
             let curve = crate::keys::curve_of(attributes)?;
-            let point = crate::keys::unwrap_octet_string(get(CKA_EC_POINT)?);
+            let point = crate::keys::unwrap_point(get(CKA_EC_POINT)?, 1 + 2 * curve.bytes());
             let (x, y) = point
                 .get(1..)
                 .and_then(|xy| xy.split_at_checked(curve.bytes()))

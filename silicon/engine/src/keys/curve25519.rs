@@ -7,7 +7,7 @@
 
 use cryptoki_sys::*;
 
-use super::unwrap_octet_string;
+use super::unwrap_point;
 use crate::attributes::Attributes;
 use crate::failure::Failure;
 
@@ -56,7 +56,7 @@ pub(super) fn point<const N: usize>(
     let encoded = attributes
         .get(CKA_EC_POINT)
         .ok_or(Failure::new(CKR_TEMPLATE_INCOMPLETE))?;
-    unwrap_octet_string(encoded)
+    unwrap_point(encoded, N)
         .try_into()
         .map_err(|_| CKR_ATTRIBUTE_VALUE_INVALID.into())
 }
@@ -67,4 +67,24 @@ pub(super) fn attributes(form: Form, public: &[u8]) -> Attributes {
     attributes.set_number(CKA_KEY_TYPE, form.key_type());
     attributes.set(CKA_EC_POINT, public);
     attributes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// These 32 bytes are also a well-formed OCTET STRING of 30.
+    #[test]
+    fn a_point_that_looks_like_an_octet_string_is_a_point() {
+        let mut bytes = [7; 32];
+        bytes[..2].copy_from_slice(&[0x04, 30]);
+        for form in [Form::Edwards, Form::Montgomery] {
+            let mut attributes = Attributes::new();
+            attributes.set(CKA_EC_PARAMS, form.names()[0]);
+            for encoded in [bytes.to_vec(), super::super::octet_string(&bytes)] {
+                attributes.set(CKA_EC_POINT, &encoded);
+                assert_eq!(point::<32>(&attributes, form).unwrap(), bytes);
+            }
+        }
+    }
 }

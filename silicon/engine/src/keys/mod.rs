@@ -397,6 +397,16 @@ pub fn octet_string(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A point of so many bytes: as it is, or out of its OCTET STRING. Bytes of the right length are the
+/// point even where they look like an OCTET STRING, as one in 65,536 of 32 random bytes does.
+pub fn unwrap_point(bytes: &[u8], length: usize) -> &[u8] {
+    if bytes.len() == length {
+        bytes
+    } else {
+        unwrap_octet_string(bytes)
+    }
+}
+
 /// The content of a DER OCTET STRING, or the bytes themselves where they are none: clients give
 /// points both ways.
 pub fn unwrap_octet_string(bytes: &[u8]) -> &[u8] {

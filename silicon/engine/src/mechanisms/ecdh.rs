@@ -12,9 +12,9 @@ use cryptoki_sys::*;
 use super::{Derived, Environment, Info, Mechanism, wrong_key};
 use crate::attributes::Attributes;
 use crate::failure::Failure;
-use crate::keys::{Key, secret, unwrap_octet_string};
-use crate::lc::digest::{Digest, Hash};
-use crate::lc::{Input, Secret, ec};
+use crate::keys::{Key, secret, unwrap_octet_string, unwrap_point};
+use crate::lc::digest::Hash;
+use crate::lc::{Secret, ec, kdf, montgomery};
 
 /// The family's mechanisms.
 pub const TABLE: &[&dyn Mechanism] = &[
@@ -131,7 +131,10 @@ impl Mechanism for Ecdh {
                 if length > secret::SECRET_MAX {
                     return Err(CKR_KEY_SIZE_RANGE.into());
                 }
-                secret::made(kind, x963(hash, &secret, agreement.shared, length)?)?
+                secret::made(
+                    kind,
+                    kdf::x963(hash, secret.expose(), agreement.shared, length)?,
+                )?
             }
         };
         Ok(Derived::one(made))
@@ -149,25 +152,9 @@ fn agree(key: &Key, public: &[u8]) -> Result<Secret, Failure> {
                 .map_err(|_| invalid)?;
             Ok(key.agree(&peer)?)
         }
-        Key::MontgomeryPrivate(key) => key.agree(unwrap_octet_string(public)).map_err(|_| invalid),
+        Key::MontgomeryPrivate(key) => key
+            .agree(unwrap_point(public, montgomery::BYTES))
+            .map_err(|_| invalid),
         _ => Err(wrong_key()),
     }
-}
-
-/// ANSI X9.63: hash(secret || counter || shared), for counter = 1, 2, ... (be32).
-fn x963(hash: Hash, secret: &Secret, shared: &[u8], length: usize) -> Result<Secret, Failure> {
-    let mut out = Secret::zeroed(length);
-    for (index, piece) in out.expose_mut().chunks_mut(hash.bytes()).enumerate() {
-        let counter = u32::try_from(index + 1).map_err(|_| Failure::internal())?;
-        let mut state = Digest::new(hash)?;
-        state.update(Input::new(secret.expose()))?;
-        state.update(Input::new(&counter.to_be_bytes()))?;
-        state.update(Input::new(shared))?;
-        let mut block = state.finish()?;
-        if let Some(part) = block.get(..piece.len()) {
-            piece.copy_from_slice(part);
-        }
-        block.wipe();
-    }
-    Ok(out)
 }
