@@ -43,6 +43,8 @@ const SIZES: [u32; 20] = [
 const BLOCK_MAX: usize = 32768;
 /// Larger blocks up to this are locked as well: the library's tables; beyond it stand messages.
 const LARGE_LOCKED: usize = 1 << 20;
+/// Bytes of mappings kept for the next message; they count against the limit of locked memory.
+const SPARE_BYTES: usize = LARGE_LOCKED;
 /// Bytes that one list of one thread keeps, roughly.
 const THREAD_BYTES: usize = 8 * 1024;
 /// Locked bytes that new keys leave to operations under way, with `require_locked`.
@@ -60,6 +62,8 @@ static GROWTH: Mutex<Growth> = Mutex::new(Growth {
 });
 /// Blocks beyond `BLOCK_MAX`: their lengths, and whether they are locked.
 static LARGE: Mutex<BTreeMap<usize, (usize, bool)>> = Mutex::new(BTreeMap::new());
+/// Wiped mappings up to `LARGE_LOCKED` for the next message: start, length, whether it is locked.
+static SPARE: Mutex<Vec<(usize, usize, bool)>> = Mutex::new(Vec::new());
 static STATISTICS: Statistics = Statistics {
     locked: AtomicU64::new(0),
     unlocked: AtomicU64::new(0),
@@ -285,11 +289,26 @@ pub fn allocate(length: usize) -> Option<*mut u8> {
     if length <= BLOCK_MAX {
         return allocate_block(class_for(length));
     }
-    let rounded = length.checked_next_multiple_of(4096)?;
-    let (base, locked) = pages::map_large(rounded, rounded <= LARGE_LOCKED)?;
+    // Few lengths, so that spare mappings fit.
+    let rounded = if length <= LARGE_LOCKED {
+        length.next_power_of_two()
+    } else {
+        length.checked_next_multiple_of(4096)?
+    };
+    let (base, locked) = match take_spare(rounded) {
+        Some(spare) => spare,
+        None => pages::map_large(rounded, rounded <= LARGE_LOCKED)?,
+    };
     lock(&LARGE).insert(base.addr(), (rounded, locked));
     large_counter(locked).fetch_add(rounded as u64, Ordering::Relaxed);
     Some(base)
+}
+
+fn take_spare(length: usize) -> Option<(*mut u8, bool)> {
+    let mut spare = lock(&SPARE);
+    let index = spare.iter().position(|(_, long, _)| *long == length)?;
+    let (base, _, locked) = spare.swap_remove(index);
+    Some((ptr::with_exposed_provenance_mut(base), locked))
 }
 
 fn large_counter(locked: bool) -> &'static AtomicU64 {
@@ -357,10 +376,17 @@ fn free_large(block: *mut u8) -> bool {
     };
     large_counter(locked).fetch_sub(length as u64, Ordering::Relaxed);
     // SAFETY: a mapping of our own of this length, and its owner gives it up.
-    unsafe {
-        wipe(block, length);
-        libc::munmap(block.cast(), length);
+    unsafe { wipe(block, length) };
+    if length <= LARGE_LOCKED {
+        let mut spare = lock(&SPARE);
+        let kept: usize = spare.iter().map(|(_, long, _)| long).sum();
+        if kept + length <= SPARE_BYTES {
+            spare.push((block.expose_provenance(), length, locked));
+            return true;
+        }
     }
+    // SAFETY: as above.
+    unsafe { libc::munmap(block.cast(), length) };
     true
 }
 

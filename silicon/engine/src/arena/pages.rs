@@ -162,3 +162,27 @@ fn unmap(base: *mut u8, length: usize) {
     // SAFETY: a mapping that this module has just made and nobody uses.
     unsafe { libc::munmap(base.cast(), length) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_gives_pages_at_its_place() {
+        for kind in [Kind::MemfdSecret, Kind::Mlock, Kind::Unlocked] {
+            let base = reserve(1 << 20).unwrap();
+            let mut pages = Pages { kind };
+            for chunk in 0..4 {
+                let address = base + chunk * (64 << 10);
+                let locked = pages.map(address, 64 << 10).unwrap();
+                assert!(kind != Kind::Unlocked || !locked);
+                let bytes = unsafe {
+                    let start = ptr::with_exposed_provenance_mut::<u8>(address);
+                    std::slice::from_raw_parts_mut(start, 64 << 10)
+                };
+                assert!(bytes.iter().all(|byte| *byte == 0));
+                bytes.fill(7);
+            }
+        }
+    }
+}
