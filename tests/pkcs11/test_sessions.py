@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from ctypes import byref, c_ulong
+from pathlib import Path
 
 import pytest
 
@@ -129,6 +131,30 @@ def test_the_user_may_change_the_pin(safe: Cryptoki) -> None:
     with refused(Rv.PIN_INCORRECT):
         session.login(USER_PIN)
     session.login(new)
+
+
+def rings() -> bytes:
+    """The shared memory of this process's connections."""
+    content = b""
+    with Path("/proc/self/maps").open() as maps, Path("/proc/self/mem").open("rb", 0) as memory:
+        for line in maps:
+            if "memfd:casemate" in line:
+                begin, end = (int(part, 16) for part in line.split()[0].split("-"))
+                memory.seek(begin)
+                content += memory.read(end - begin)
+    return content
+
+
+def test_no_pin_stays_in_the_shared_memory(safe: Cryptoki) -> None:
+    session = safe.open_session(safe.slot("safe"))
+    session.create({Attribute.CLASS: Class.DATA, Attribute.VALUE: b"positive control"})
+    for pin in (b"wrong-pin-9", USER_PIN):
+        with contextlib.suppress(CkError):
+            session.login(pin)
+    session.call("C_SetPIN", USER_PIN, len(USER_PIN), USER_PIN, len(USER_PIN))
+    content = rings()
+    assert b"positive control" in content
+    assert all(pin not in content for pin in (b"wrong-pin-9", USER_PIN, SO_PIN))
 
 
 def test_the_so_cannot_be_beside_a_read_only_session(safe: Cryptoki) -> None:

@@ -140,6 +140,16 @@ operations! {
     ImportKey = 65,
 }
 
+impl Operation {
+    /// Whether requests with this code carry a PIN.
+    pub fn carries_pin(code: u16) -> bool {
+        matches!(
+            Self::from_code(code),
+            Some(Self::Login | Self::LoginUser | Self::InitToken | Self::InitPin | Self::SetPin)
+        )
+    }
+}
+
 /// What a multi-part operation, or a check, is for. One of each may be active in a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

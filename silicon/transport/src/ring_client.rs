@@ -10,7 +10,7 @@ use crate::handshake::{
 };
 use crate::layout::{BULK_BYTES, BULK_REGIONS, RING_BYTES, SLOT_COUNT, STATUS_BYTES};
 use crate::memory::SharedMemory;
-use crate::message::{ResponseHeader, Sections};
+use crate::message::{Operation, ResponseHeader, Sections};
 use crate::protocol;
 use crate::ring::{Ring, StatusPage};
 use crate::wait::futex_wait;
@@ -36,6 +36,8 @@ pub struct Ticket {
     /// Bulk region, where the data did not fit.
     bulk: Option<usize>,
     sections: Sections,
+    /// The request carries a PIN: it is wiped from the slot when the answer is there.
+    secret: bool,
 }
 
 #[derive(Debug)]
@@ -276,6 +278,7 @@ impl RingConnection {
             sequence,
             bulk,
             sections,
+            secret: Operation::carries_pin(header.operation),
         })
     }
 
@@ -320,12 +323,30 @@ impl RingConnection {
         // not write the slot again before the next request, and the client trusts its module.
         let output = unsafe { std::slice::from_raw_parts(base.cast_const(), length) };
         let value = read(response, output);
+        if ticket.secret {
+            self.wipe(&ticket, base);
+        }
         ticket
             .bulk
             .into_iter()
             .for_each(|index| self.release_bulk(index));
         self.release_slot(ticket.slot);
         Ok(value)
+    }
+
+    /// Overwrites what an answered request carried.
+    fn wipe(&self, ticket: &Ticket, data: *mut u8) {
+        let Sections {
+            first, data: sent, ..
+        } = ticket.sections;
+        let begin = self.ring.payload(ticket.slot).wrapping_add(first.offset);
+        for (begin, length) in [(begin, first.length), (data, sent.length)] {
+            for offset in 0..length {
+                // SAFETY: `sections` keeps both spans inside the payload or the bulk region, and the
+                // slot is ours until it is released. Volatile: nobody here reads the bytes again.
+                unsafe { begin.wrapping_add(offset).write_volatile(0) };
+            }
+        }
     }
 
     fn wait_answer(&self, ticket: &Ticket, patience: &mut Patience) -> Result<(), Lost> {
