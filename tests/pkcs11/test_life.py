@@ -146,6 +146,25 @@ def test_many_threads_share_one_session_and_have_their_own(library: Cryptoki) ->
     assert not failures
 
 
+def test_a_thread_with_a_small_stack_opens_sessions(library: Cryptoki) -> None:
+    slot = library.slot("web")
+    opened: list[Session] = []
+
+    def work() -> None:
+        # More than a chunk of the session table: it grows here.
+        opened.extend(library.open_session(slot) for _ in range(300))
+
+    before = threading.stack_size(256 * 1024)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    assert len(opened) == 300
+    library.call("C_CloseAllSessions", slot)
+
+
 def test_unserialised_use_of_one_session_gives_codes_not_crashes(session: Session) -> None:
     _, private = session.p256()
     seen: set[int] = set()

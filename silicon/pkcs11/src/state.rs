@@ -47,7 +47,7 @@ struct Entry {
     count: AtomicU64,
     slot: AtomicU64,
     flags: AtomicU64,
-    session: ForkLock<Option<Session>>,
+    session: ForkLock<Option<Box<Session>>>,
 }
 
 /// The one state there is.
@@ -122,7 +122,7 @@ impl State {
             unsafe {
                 entry
                     .session
-                    .take_over(|| slot.ok().map(|slot| Session::new(slot, flags)));
+                    .take_over(|| slot.ok().map(|slot| Box::new(Session::new(slot, flags))));
             }
         }
         let mut table = self.table.lock();
@@ -161,7 +161,12 @@ impl State {
                 if let Some(chunk) = self.chunks.get(index / CHUNK)
                     && chunk.load(Ordering::Acquire).is_null()
                 {
-                    let entries = Box::new(std::array::from_fn(|_| Entry::new()));
+                    // Never on the stack, which is small in some programs' threads.
+                    let entries: Vec<Entry> = (0..CHUNK).map(|_| Entry::new()).collect();
+                    let entries: Box<[Entry; CHUNK]> = entries
+                        .into_boxed_slice()
+                        .try_into()
+                        .map_err(|_| CKR_SESSION_COUNT)?;
                     chunk.store(Box::into_raw(entries), Ordering::Release);
                 }
                 table.used += 1;
@@ -175,7 +180,7 @@ impl State {
         let handle = (count << COUNT_SHIFT | index as u64) + 1;
         entry.slot.store(session.slot.id, Ordering::Relaxed);
         entry.flags.store(session.flags, Ordering::Relaxed);
-        *entry.session.lock() = Some(session);
+        *entry.session.lock() = Some(Box::new(session));
         entry.handle.store(handle, Ordering::Release);
         Ok(handle)
     }
@@ -239,7 +244,7 @@ impl Entry {
 /// A session whose lock this thread holds.
 #[derive(Debug)]
 pub struct Locked<'a> {
-    guard: Guard<'a, Option<Session>>,
+    guard: Guard<'a, Option<Box<Session>>>,
 }
 
 impl Deref for Locked<'_> {
