@@ -86,7 +86,7 @@ def test_acknowledged_deletions_survive(module: RunningModule) -> None:
 
     def destroy() -> None:
         if len(gone) == len(keys):
-            time.sleep(0.01)
+            web.random(1)
             return
         key = keys[len(gone)]
         key.destroy()

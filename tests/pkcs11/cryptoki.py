@@ -12,9 +12,8 @@ from typing import Any
 import casemate
 from tests.pkcs11.constants import Attribute, Flag, Mechanism, Rv, User
 
-#: What is tested, and the other part that is built with it.
+#: What is tested.
 LIBRARY = Path(casemate.__file__).with_name("libcasemate_pkcs11.so")
-EXTENSION = LIBRARY.with_name("_silicon.abi3.so")
 
 Value = bytes | int | bool | Sequence[int]
 Template = Mapping[Attribute, Value]
