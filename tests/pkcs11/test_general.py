@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+import sys
 from ctypes import POINTER, byref, c_ulong, c_void_p
 from pathlib import Path
 
@@ -199,7 +200,7 @@ def test_a_socket_in_a_folder_that_others_may_write_is_no_slot(
     for mode, expected in ((0o777, "0"), (0o700, "1")):
         impostor.chmod(mode)
         found = subprocess.run(
-            ["python3", "-c", finder, str(root), str(LIBRARY)],
+            [sys.executable, "-c", finder, str(root), str(LIBRARY)],
             capture_output=True,
             check=True,
             text=True,
