@@ -5,7 +5,7 @@ RUST_SOURCES := $(shell find silicon -name '*.rs' -o -name Cargo.toml) Cargo.tom
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format conformance bench clean build
+.PHONY: help run test check format conformance model clean build
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -45,6 +45,9 @@ format: build ## rewrite the sources in the project's format
 
 conformance: build ## the outside suites found under CASEMATE_SUITES
 	$(BIN)/pytest -m conformance tests/conformance
+
+model: ## check the transport's wake-up protocol with a model checker (loom)
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release -p casemate-transport --lib protocol
 
 clean: ## remove what was built, keep nothing but the sources
 	rm -rf .venv target build dist src/casemate/*.so src/*.egg-info
