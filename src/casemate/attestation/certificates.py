@@ -1,0 +1,49 @@
+"""A cache of verified certificates: a signature that was checked once is not checked again.
+
+The key is SHA-256 of the certificate, SHA-256 of the issuer's key and the epoch of the trust store
+(an anchor that goes takes what hung on it). Only "this key signed these bytes" is kept: validity in
+time, revocation, names and extensions are looked at in every appraisal. Bounded, oldest use first
+out. Failures are not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+#: Entries kept at most: a fleet's shared upper certificates and a working set of hosts' own.
+DEFAULT_CAPACITY = 65_536
+
+
+@dataclass(slots=True)
+class VerifiedCertificates:
+    """The cache; each process has its own. `hits` and `misses` are for metrics."""
+
+    capacity: int = DEFAULT_CAPACITY
+    hits: int = 0
+    misses: int = 0
+    _entries: OrderedDict[tuple[bytes, bytes, int], None] = field(default_factory=OrderedDict)
+
+    def check(
+        self, certificate: bytes, issuer_spki: bytes, epoch: int, verify: Callable[[], None]
+    ) -> None:
+        """Run `verify` (which raises if the signature is wrong) unless it passed before.
+
+        `certificate` and `issuer_spki` are DER.
+        """
+        key = (
+            hashlib.sha256(certificate).digest(),
+            hashlib.sha256(issuer_spki).digest(),
+            epoch,
+        )
+        if key in self._entries:
+            self._entries.move_to_end(key)
+            self.hits += 1
+            return
+        self.misses += 1
+        verify()
+        self._entries[key] = None
+        if len(self._entries) > self.capacity:
+            self._entries.popitem(last=False)

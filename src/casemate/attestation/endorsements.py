@@ -1,0 +1,58 @@
+"""Endorsements: what somebody else says about attesters, given with or before the evidence.
+
+Certificates, keys and vendor collateral by kind, and the anchors that trust ends at. Nothing is
+trusted for standing here: a family looks for what it needs and verifies it up to an anchor. The
+exceptions are `anchors`: the operator named them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NamedBytes:
+    """Bytes and where they came from."""
+
+    data: bytes
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrustAnchor:
+    """A key that trust ends at.
+
+    `spki` is its SubjectPublicKeyInfo (DER); `subject` the name (DER) under which it issues, empty
+    where only the key is known (an IDevID request, a JWK); `purposes` are families' names, empty
+    for all.
+    """
+
+    spki: bytes
+    name: str
+    subject: bytes = b""
+    purposes: frozenset[str] = frozenset()
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the SubjectPublicKeyInfo."""
+        return hashlib.sha256(self.spki).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Endorsements:
+    """Everything that verification may look into.
+
+    `certificates` and `revocations` (CRLs) are DER. `tdx_collateral` is JSON as dcap-qvl takes it.
+    `epoch` changes whenever `anchors` do: caches of verified certificates are keyed by it.
+    `stale_until` is the policy for stale collateral: None refuses it, a time accepts collateral
+    that ended after it.
+    """
+
+    anchors: tuple[TrustAnchor, ...] = ()
+    certificates: tuple[NamedBytes, ...] = ()
+    revocations: tuple[NamedBytes, ...] = ()
+    tdx_collateral: tuple[NamedBytes, ...] = ()
+    epoch: int = 0
+    stale_until: datetime | None = None

@@ -1,0 +1,51 @@
+"""The registry: every family, and which files make up one piece of evidence.
+
+Composite families come first: a piece that belongs to an Azure composite must not be taken for a
+lone SEV-SNP report. A family takes its pieces when all roles that it requires are there; what no
+family takes cannot be appraised as evidence and is refused, never ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from casemate.attestation.checks import Checklist
+from casemate.attestation.evidence.family import Family, Piece
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """One piece of evidence: its family, and the pieces by role."""
+
+    family: Family
+    pieces: Mapping[str, tuple[Piece, ...]]
+
+
+def families() -> tuple[Family, ...]:
+    """Every family, composites first. Their modules load here, not before."""
+    return ()
+
+
+def select(pieces: Sequence[Piece], known: Sequence[Family]) -> tuple[Selection, ...]:
+    """Group pieces into evidence. Raises EvidenceError for a piece that no family takes."""
+    left = list(pieces)
+    selections = []
+    for family in known:
+        roles: dict[str, list[Piece]] = {}
+        for piece in left:
+            role = family.role(piece.data)
+            if role is not None:
+                roles.setdefault(role, []).append(piece)
+        if family.required <= roles.keys():
+            taken = {id(piece) for found in roles.values() for piece in found}
+            left = [piece for piece in left if id(piece) not in taken]
+            selections.append(
+                Selection(family, {role: tuple(found) for role, found in roles.items()})
+            )
+    if left:
+        Checklist().refuse(
+            "family",
+            f"{left[0].name}: these {len(left[0].data)} bytes are evidence of no known family",
+        )
+    return tuple(selections)
