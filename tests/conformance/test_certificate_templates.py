@@ -90,7 +90,7 @@ def test_template_filled_is_what_is_signed(
         "TCB_INFO_FW_SVN": bytes((0x42,)),
         "TCB_INFO_FMC_TCI": code.fmc_digest,
         "TCB_INFO_RT_TCI": code.rt_digest,
-        "TCB_INFO_OWNER_DEVICE_INFO_HASH": owner_info_digest(DEFAULT_FUSES, code.owner_pk_hash),
+        "TCB_INFO_OWNER_DEVICE_INFO_HASH": owner_info_digest(DEFAULT_FUSES, code, RomVersion.MAIN),
         "TCB_INFO_VENDOR_DEVICE_INFO_HASH": vendor_info_digest(
             DEFAULT_FUSES, code, RomVersion.MAIN
         ),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from casemate.formats.module_parts import PartName
 from casemate.hsm.admin_client import AdminClient
 from casemate.hsm.client import Algorithm, connect
 from casemate.hsm.client.errors import ClientError
@@ -22,7 +23,7 @@ from casemate.rot.errors import RotError
 from casemate.rot.launch import release as releases
 from casemate.rot.launch.authorization import LaunchRefusedError
 from casemate.rot.launch.host import Host, boot
-from casemate.rot.launch.image import Installation, Part, PartName, collect
+from casemate.rot.launch.image import Installation, Part, collect
 from casemate.rot.launch.sealed import seal
 from casemate.rot.manufacturer import ManufacturerCa
 

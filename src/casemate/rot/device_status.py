@@ -1,9 +1,7 @@
-"""What the ROM measures of the device itself: the status bytes and the two info digests.
+"""What the ROM measures of the device itself: its fuses and its firmware's facts, as one status.
 
-The same facts go to two places: as status bytes into PCR 0 and 1, and as two digests (what the
-owner decides, what the vendor decides) into the FMC alias certificate.
-
-Up to ROM 2.1.2 the last fact, subsystem mode, is not measured: 17 status bytes instead of 18.
+`casemate.formats.device_status` has the bytes. Up to ROM 2.1.2 the last fact, subsystem mode, is
+not measured.
 
 Sources: caliptra-sw rom/dev/src/pcr.rs, common/src/dice.rs.
 """
@@ -11,13 +9,10 @@ Sources: caliptra-sw rom/dev/src/pcr.rs, common/src/dice.rs.
 from __future__ import annotations
 
 import enum
-import hashlib
 
+from casemate.formats import device_status as codec
 from casemate.rot.firmware import VerifiedFirmware
 from casemate.rot.fuses import Fuses
-
-#: Where the debug state stands in the status bytes.
-DEBUG_LOCKED_AT = 13
 
 
 class RomVersion(enum.Enum):
@@ -34,46 +29,36 @@ class RomVersion(enum.Enum):
         return self is RomVersion.MAIN
 
 
-def _owner_bytes(fuses: Fuses) -> bytes:
-    return (
-        bytes((fuses.owner_pk_hash_fused, fuses.anti_rollback_disable, fuses.ecc_revocation))
-        + fuses.lms_revocation.to_bytes(4, "little")
-        + bytes(
-            (
-                fuses.mldsa_revocation,
-                fuses.firmware_svn,
-                fuses.soc_manifest_svn,
-                fuses.soc_manifest_max_svn,
-            )
-        )
-    )
-
-
-def _vendor_bytes(fuses: Fuses, cold_boot: VerifiedFirmware, rom: RomVersion) -> bytes:
-    status = bytes(
-        (
-            fuses.pqc_key_type,
-            fuses.lifecycle,
-            fuses.debug_locked,
-            cold_boot.svn & 0xFF,
-            cold_boot.vendor_ecc_index & 0xFF,
-            cold_boot.vendor_pqc_index & 0xFF,
-        )
-    )
-    return status + bytes((fuses.subsystem_mode,)) if rom.measures_subsystem_mode else status
-
-
 def device_status(fuses: Fuses, cold_boot: VerifiedFirmware, rom: RomVersion) -> bytes:
     """The status bytes (17 or 18) that PCR 0 and 1 are extended with first."""
-    return _owner_bytes(fuses) + _vendor_bytes(fuses, cold_boot, rom)
+    return codec.encode(
+        codec.DeviceStatus(
+            owner_hash_in_fuses=fuses.owner_pk_hash_fused,
+            anti_rollback_disabled=fuses.anti_rollback_disable,
+            ecc_revocation=fuses.ecc_revocation,
+            lms_revocation=fuses.lms_revocation,
+            mldsa_revocation=fuses.mldsa_revocation,
+            firmware_svn=fuses.firmware_svn,
+            soc_manifest_svn=fuses.soc_manifest_svn,
+            soc_manifest_max_svn=fuses.soc_manifest_max_svn,
+            pqc_key_type=fuses.pqc_key_type,
+            lifecycle=codec.LifecycleState(fuses.lifecycle),
+            debug_locked=fuses.debug_locked,
+            cold_boot_svn=cold_boot.svn & 0xFF,
+            ecc_key_index=cold_boot.vendor_ecc_index & 0xFF,
+            pqc_key_index=cold_boot.vendor_pqc_index & 0xFF,
+            subsystem_mode=fuses.subsystem_mode if rom.measures_subsystem_mode else None,
+        )
+    )
 
 
-def owner_info_digest(fuses: Fuses, owner_pk_hash: bytes) -> bytes:
+def owner_info_digest(fuses: Fuses, cold_boot: VerifiedFirmware, rom: RomVersion) -> bytes:
     """SHA-384 of the owner's key hash and the facts that the owner decides."""
-    return hashlib.sha384(owner_pk_hash + _owner_bytes(fuses)).digest()
+    status = device_status(fuses, cold_boot, rom)
+    return codec.owner_info_digest(cold_boot.owner_pk_hash, status)
 
 
 def vendor_info_digest(fuses: Fuses, cold_boot: VerifiedFirmware, rom: RomVersion) -> bytes:
     """SHA-384 of the vendor's key hash and the facts that the vendor decides."""
-    vendor = _vendor_bytes(fuses, cold_boot, rom)
-    return hashlib.sha384(fuses.vendor_pk_hash + vendor).digest()
+    status = device_status(fuses, cold_boot, rom)
+    return codec.vendor_info_digest(fuses.vendor_pk_hash, status)

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA87PublicKey, MLDSAMuHasher
 
-from casemate.formats import cose, dice, eat, pcr_log, pcr_quote, x509
+from casemate.formats import cose, device_status, dice, eat, pcr_log, pcr_quote, x509
 from casemate.formats.der_reader import DerError
 from casemate.rot.attester import Attester
-from casemate.rot.device_status import DEBUG_LOCKED_AT
 from casemate.rot.errors import RotError
 from casemate.rot.identity import Algorithm
 
@@ -104,7 +103,7 @@ class Device:
     @property
     def debug_locked(self) -> bool:
         """Whether debug is closed, as measured."""
-        return bool(self.status[DEBUG_LOCKED_AT])
+        return device_status.decode(self.status).debug_locked
 
 
 def read_device(chain: tuple[bytes, ...], quote: pcr_quote.PcrQuote, log: bytes) -> Device:

@@ -161,7 +161,7 @@ def _tcb_extension(layer: LayerName, measured: Measured | None) -> tuple[x509.Ex
         infos = (
             _info(
                 b"CALIPTRA_2_X_FUSE_OWNER_INFO",
-                owner_info_digest(measured.fuses, firmware.owner_pk_hash),
+                owner_info_digest(measured.fuses, firmware, measured.rom),
             ),
             _info(
                 b"CALIPTRA_2_X_FUSE_VENDOR_INFO",

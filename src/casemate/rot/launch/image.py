@@ -16,11 +16,11 @@ import sysconfig
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 import casemate
 from casemate.formats.elf_program import program_interpreter
+from casemate.formats.module_parts import PartName
 from casemate.rot.errors import RotError
 from casemate.rot.launch.sealed import SealedFile, seal, seal_file
 
@@ -39,22 +39,6 @@ _LEFT_OUT = re.compile(
 #: Rooms of the package that the module's process loads.
 _ROOMS = ("formats", "hsm")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-
-
-class PartName(Enum):
-    """The parts; the value is the name that evidence shows."""
-
-    INTERPRETER = "interpreter"
-    SHARED_OBJECTS = "shared-objects"
-    STANDARD_LIBRARY = "standard-library"
-    SILICON = "silicon"
-    PACKAGE = "package"
-    PKCS11 = "pkcs11"
-
-    @property
-    def fw_id(self) -> int:
-        """Its image id in the SoC manifest: 0x434D0001 and up (`CM`)."""
-        return 0x434D0001 + list(PartName).index(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping, Sequence
 
-from casemate.rot.launch.image import Part, PartName
+from casemate.formats.module_parts import PartName
+from casemate.rot.launch.image import Part
 from casemate.rot.launch.sealed import SealedFile
 
 #: All that the module's process gets of an environment: no variable can name code or data.
