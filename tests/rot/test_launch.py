@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,15 +13,22 @@ from pathlib import Path
 
 import pytest
 
+from casemate.formats import certification, dice, x509
 from casemate.formats.module_parts import PartName
 from casemate.hsm.admin_client import AdminClient
-from casemate.hsm.client import Algorithm, connect
+from casemate.hsm.client import Algorithm as KeyAlgorithm
+from casemate.hsm.client import connect
 from casemate.hsm.client.errors import ClientError
 from casemate.hsm.errors import ModuleError
 from casemate.hsm.folders import Folders
+from casemate.rot.attester import MailboxAttester
+from casemate.rot.chain import check_chain
 from casemate.rot.device_folder import DeviceFolder, Order, manufacture
 from casemate.rot.errors import RotError
+from casemate.rot.evidence import leaf_certificate
+from casemate.rot.identity import Algorithm
 from casemate.rot.launch import release as releases
+from casemate.rot.launch.alias_authority import AliasAuthority
 from casemate.rot.launch.authorization import LaunchRefusedError
 from casemate.rot.launch.host import Host, boot
 from casemate.rot.launch.image import Installation, Part, collect
@@ -110,7 +118,7 @@ def test_an_authorised_module_runs_from_sealed_memory_alone(
         assert any("casemate-_silicon" in name for name in code)
         assert [name for name in code if not name.startswith(("/memfd:casemate-", "["))] == []
         with connect(str(short_folder / "run" / "web" / "hsm.sock")) as web:
-            key = web.generate(Algorithm.P256, label="k", stored=True)
+            key = web.generate(KeyAlgorithm.P256, label="k", stored=True)
             key.public.verify(key.private.sign(b"m"), b"m")
         with AdminClient(short_folder / "run" / "admin.sock") as admin:
             measured = admin.call("doctor")["measurements"]
@@ -119,6 +127,65 @@ def test_an_authorised_module_runs_from_sealed_memory_alone(
         }
     finally:
         stop(process)
+
+
+def measured(certificate: x509.Certificate) -> list[tuple[object, ...]]:
+    extension = certificate.extension(dice.OID_MULTI_TCB_INFO)
+    assert extension is not None
+    found = [
+        (info.type, info.fwids, info.svn, info.vendor_info)
+        for info in dice.decode_multi_tcb_info(extension.value)
+    ]
+    assert len(found) == 2 + len(PartName)
+    return list(found)
+
+
+def test_partitions_are_certified_under_the_rt_alias_key_of_their_host(
+    host: Host, parts: tuple[Part, ...], release: releases.Release, short_folder: Path
+) -> None:
+    host.authorize(release.manifest, parts)
+    process = run_module(host, parts, short_folder)
+    try:
+        with AdminClient(short_folder / "run" / "admin.sock") as admin:
+            assert admin.call("status")["partitions_certified"].startswith("by the root of trust")
+            admin.call("partition.create", name="later")
+        chains = []
+        for name in ("web", "later"):
+            with connect(str(short_folder / "run" / name / "hsm.sock")) as partition:
+                chains.append(partition.certificate_chain())
+        attester = MailboxAttester(host.run)
+        layers = attester.chain(Algorithm.ECC)
+        leaf = x509.read_certificate(leaf_certificate(attester, Algorithm.ECC))
+        for chain in chains:
+            assert chain[2:] == list(reversed(layers))
+            check_chain(tuple(reversed(chain)), [str(n) for n in range(len(chain))])
+            # The CA shows the very measurements that the evidence's leaf shows.
+            assert measured(x509.read_certificate(chain[1])) == measured(leaf)
+        assert chains[0][0] != chains[1][0]
+    finally:
+        stop(process)
+
+
+def test_a_request_that_does_not_prove_its_key_is_not_certified(
+    host: Host, parts: tuple[Part, ...], release: releases.Release, short_folder: Path
+) -> None:
+    host.authorize(release.manifest, parts)
+    authority = AliasAuthority(host.run)
+    certificate = authority.chain[-1]
+    for request in (b"", certificate, certificate[:-1] + bytes((certificate[-1] ^ 1,))):
+        with pytest.raises(RotError, match="a partition's request"):
+            authority.certify(request)
+    ours, theirs = socket.socketpair()
+    authority.serve(theirs)
+    with ours, ours.makefile("rwb") as file:
+        file.write(certification.encode_request(b"garbage"))
+        file.flush()
+        with pytest.raises(certification.CertificationRefusedError, match="a partition's request"):
+            certification.read_answer(file.read)
+        # What is no request at all ends the stream, and nothing else.
+        file.write(b"\xff" * 8)
+        file.flush()
+        assert file.read(1) == b""
 
 
 def test_the_next_boot_opens_what_this_one_sealed_and_another_device_does_not(
@@ -133,7 +200,7 @@ def test_the_next_boot_opens_what_this_one_sealed_and_another_device_does_not(
             with connect(str(short_folder / "run" / "web" / "hsm.sock")) as web:
                 labels = {key.label for key in web.all_keys()}
                 if not labels:
-                    web.generate(Algorithm.P256, label="kept", stored=True)
+                    web.generate(KeyAlgorithm.P256, label="kept", stored=True)
         finally:
             stop(process)
     assert labels == {"kept"}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -12,8 +15,9 @@ from casemate.cli._module import print_json, print_table
 from casemate.cli._rot import json_option, reports_rot_errors
 from casemate.rot.device_folder import DeviceFolder
 from casemate.rot.errors import RotError
-from casemate.rot.launch.host import boot
+from casemate.rot.launch.host import Host, boot
 from casemate.rot.launch.image import Installation, Part, collect
+from casemate.rot.mailbox.server import MailboxServer
 
 
 def _rows(parts: tuple[Part, ...]) -> list[dict[str, object]]:
@@ -73,10 +77,22 @@ def parts(*, as_json: bool) -> None:
     show_default=True,
     help="Who sets the manifest: the PL0 user that the bundle names.",
 )
+@click.option(
+    "--mailbox",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Serve the device's mailbox on this socket (mode 0600) while the module runs: "
+    "`casemate rot evidence --mailbox` then shows the running module.",
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @reports_rot_errors
 def launch(
-    *, device: Path, bundle: Path, manifest: Path, user: int, arguments: tuple[str, ...]
+    *,
+    device: Path,
+    bundle: Path,
+    manifest: Path,
+    user: int,
+    mailbox: Path | None,
+    arguments: tuple[str, ...],
 ) -> None:
     """Boot the device, authorise the module's files, and run the module from sealed memory.
 
@@ -91,7 +107,28 @@ def launch(
         host.authorize(manifest.read_bytes(), collected)
     except OSError as error:
         raise RotError(f"{error.filename}: cannot be read: {error.strerror}") from None
-    process = host.start(collected, arguments, environment=os.environ)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _frame: process.send_signal(received))
-    raise SystemExit(process.wait())
+    with _served(host, mailbox):
+        process = host.start(collected, arguments, environment=os.environ)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda received, _frame: process.send_signal(received))
+        code = process.wait()
+    raise SystemExit(code)
+
+
+@contextlib.contextmanager
+def _served(host: Host, path: Path | None) -> Iterator[None]:
+    """Serve the mailbox on a thread, where a path is given."""
+    if path is None:
+        yield
+        return
+    try:
+        with MailboxServer(host.mailbox, path, turn=host.turn) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            try:
+                yield
+            finally:
+                server.stop()
+                thread.join()
+    except OSError as error:
+        raise RotError(f"{path}: cannot serve: {error}") from None

@@ -35,6 +35,7 @@ import casemate
 from casemate import _silicon
 from casemate.hsm import folders as folder_rules
 from casemate.hsm.admin import AdminServer
+from casemate.hsm.certifier import Certifier, RootOfTrust, SelfSigned
 from casemate.hsm.commands import commands
 from casemate.hsm.control import Control
 from casemate.hsm.errors import Code, ModuleError
@@ -66,6 +67,7 @@ class Firmware:
         *,
         require_locked: bool = False,
         sealing: SealingSource | None = None,
+        certifier: Certifier | None = None,
         measured: Sequence[Measurement] = (),
     ) -> None:
         self.folders = folders
@@ -73,6 +75,7 @@ class Firmware:
         self._require_locked = require_locked
         self._started = time.time()
         self._sealing: SealingSource = sealing or FileSource(folders.sealing_secret)
+        self._certifier: Certifier = certifier or SelfSigned()
         self._engine: _silicon.Engine | None = None
         self._store: Store | None = None
         self._partitions: Partitions | None = None
@@ -151,7 +154,7 @@ class Firmware:
         self._sealing.unseal(engine, create=is_new)
         if sealed_by != self._sealing.kind:
             store.set_fact(_SEALED_BY, self._sealing.kind)
-        self._partitions = Partitions(engine, store, self.folders)
+        self._partitions = Partitions(engine, store, self.folders, self._certifier)
         self._control = Control(engine, store, self._partitions, self.machine)
         self._partitions.open_all()
         self.machine.enter(ModuleState.OPERATIONAL)
@@ -248,6 +251,7 @@ class Firmware:
             "runtime_folder": str(self.folders.runtime),
             "sealing": self._sealing.description,
             "measured": self._measured_by,
+            "partitions_certified": self._certifier.description,
             "rollback": "a swapped or partly restored state is detected; the rollback of the "
             "whole state folder is not: no anchor holds its counter",
             "store": "ok" if error is None else str(error),
@@ -305,6 +309,11 @@ def parser() -> argparse.ArgumentParser:
         "--sealing-descriptor", type=int, help="the root of trust's secret; else a file"
     )
     arguments.add_argument(
+        "--certifier-descriptor",
+        type=int,
+        help="a stream to the root of trust that certifies partitions; else they sign themselves",
+    )
+    arguments.add_argument(
         "--measured",
         action="append",
         default=[],
@@ -336,10 +345,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     sealing = None
     if options.sealing_descriptor is not None:
         sealing = DescriptorSource(options.sealing_descriptor)
+    certifier = None
+    if options.certifier_descriptor is not None:
+        certifier = RootOfTrust(options.certifier_descriptor)
     firmware = Firmware(
         folders,
         require_locked=options.require_locked,
         sealing=sealing,
+        certifier=certifier,
         measured=[_measured(text) for text in options.measured],
     )
     try:

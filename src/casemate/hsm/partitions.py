@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from casemate import _silicon
+from casemate.hsm.certifier import Certifier
 from casemate.hsm.errors import Code, ModuleError
 from casemate.hsm.folders import Folders, check_socket_path
 from casemate.hsm.identity import fingerprint, self_signed
@@ -58,10 +59,13 @@ class Entry:
 class Partitions:
     """Every partition of the module. Methods may be called from any thread."""
 
-    def __init__(self, engine: _silicon.Engine, store: Store, folders: Folders) -> None:
+    def __init__(
+        self, engine: _silicon.Engine, store: Store, folders: Folders, certifier: Certifier
+    ) -> None:
         self._engine = engine
         self._store = store
         self._folders = folders
+        self._certifier = certifier
         self._entries: dict[bytes, Entry] = {}
         #: Held while partitions change, and by `control` from its decision to the disk.
         self.lock = threading.RLock()
@@ -290,7 +294,8 @@ class Partitions:
         check_socket_path(path)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         remove_stale_socket(path)
-        entry.handle.set_chain([self_signed(entry.handle, created=entry.created)])
+        request = self_signed(entry.handle, created=entry.created)
+        entry.handle.set_chain(self._certifier.chain(request))
         entry.handle.listen(path)
         self._open_folder(entry.name, entry.policy)
 

@@ -17,9 +17,11 @@ from casemate.formats.dpe import (
     CertificateFormat,
     CertifiedKey,
     CertifyKey,
+    Command,
     DpeCommandError,
     DpeFormatError,
     Profile,
+    Response,
     Sign,
     Signature,
 )
@@ -117,7 +119,7 @@ class MailboxAttester:
 
     def leaf(self, algorithm: Algorithm, label: bytes) -> bytes:
         """See Attester."""
-        answer = self._dpe(algorithm, CertifyKey(DEFAULT_HANDLE, label, CertificateFormat.X509))
+        answer = self.dpe(algorithm, CertifyKey(DEFAULT_HANDLE, label, CertificateFormat.X509))
         if not isinstance(answer, CertifiedKey):
             raise RotError(f"the DPE answered CertifyKey with {type(answer).__name__}")
         return answer.certificate
@@ -128,7 +130,7 @@ class MailboxAttester:
 
     def sign(self, algorithm: Algorithm, label: bytes, prepared: bytes) -> bytes:
         """See Attester."""
-        answer = self._dpe(algorithm, Sign(DEFAULT_HANDLE, label, prepared))
+        answer = self.dpe(algorithm, Sign(DEFAULT_HANDLE, label, prepared))
         if not isinstance(answer, Signature):
             raise RotError(f"the DPE answered Sign with {type(answer).__name__}")
         return answer.signature
@@ -156,7 +158,8 @@ class MailboxAttester:
         except MailboxFormatError as error:
             raise RotError(f"the device's answer: {error}") from None
 
-    def _dpe(self, algorithm: Algorithm, command: CertifyKey | Sign) -> object:
+    def dpe(self, algorithm: Algorithm, command: Command) -> Response:
+        """Run one DPE command in the profile of an algorithm. Raises RotError."""
         profile = profile_of(algorithm)
         code, head = _INVOKE_DPE[profile]
 

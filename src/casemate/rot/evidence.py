@@ -44,12 +44,20 @@ def evidence(
     anchor: str,
     idevid_certificate: bytes | None,
     key_report: bytes | None = None,
+    partition_chain: tuple[bytes, ...] = (),
 ) -> bytes:
     """The token's bytes. `nonce` and `token_id` have 8 to 64 bytes.
 
+    `partition_chain` are the certificates (DER) of the key that signed the key report, its own
+    first.
+
     Raises RotError for another size, a key report that is no COSE_Sign1, or a device that refuses.
     """
-    report = {} if key_report is None else {eat.KEY_REPORT: _checked_report(key_report)}
+    report: dict[int, object] = {}
+    if key_report is not None:
+        report[eat.KEY_REPORT] = _checked_report(key_report)
+    if partition_chain:
+        report[eat.PARTITION_CHAIN] = list(partition_chain)
     leaf = leaf_certificate(attester, algorithm)
     chain = attester.chain(algorithm)
     quote = attester.quote(algorithm, quote_nonce(nonce))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from casemate.formats.mailbox import CommandId, MailboxStatus, RequestFrame
 from casemate.rot.device_folder import DeviceFolder
 from casemate.rot.launch import authorization, process
+from casemate.rot.launch.alias_authority import AliasAuthority
 from casemate.rot.launch.image import Part
 from casemate.rot.mailbox.device import MailboxDevice
 from casemate.rot.mailbox.errors import MailboxError
@@ -25,6 +28,8 @@ class Host:
 
     mailbox: Mailbox
     user: int
+    #: One mailbox command at a time, whoever asks.
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def device(self) -> MailboxDevice:
@@ -33,7 +38,12 @@ class Host:
 
     def authorize(self, manifest: bytes, parts: tuple[Part, ...]) -> None:
         """Set the manifest and have every part authorised; see `authorization.authorize`."""
-        authorization.authorize(authorization.local(self.mailbox, self.user), manifest, parts)
+        authorization.authorize(self.run, manifest, parts)
+
+    def run(self, command: int, body: bytes) -> bytes:
+        """Run one mailbox command as the privileged user; see `authorization.Run`."""
+        with self.turn:
+            return authorization.local(self.mailbox, self.user)(command, body)
 
     def start(
         self,
@@ -45,19 +55,33 @@ class Host:
     ) -> subprocess.Popen[bytes]:
         """Start the module with its sealing secret. `authorize` comes first.
 
-        The secret goes from this process's silicon to the module's, in sealed memory. Raises
-        BootError before a manifest is set.
+        The secret goes from this process's silicon to the module's, in sealed memory. For as long
+        as both processes live, this one certifies the module's partitions (`alias_authority`).
+        Raises BootError before a manifest is set.
         """
         root = self.device.root
         slot = root.sealing_secret(self.device.authorizations.svn, _SEALING_CONTEXT)
         descriptor = root.crypto.to_descriptor(slot)
+        ours, theirs = socket.socketpair()
         try:
             root.crypto.erase(slot)
-            return process.start(
-                parts, arguments, secret=descriptor, environment=environment, log=log
+            authority = AliasAuthority(self.run)
+            started = process.start(
+                parts,
+                arguments,
+                secret=descriptor,
+                certifier=theirs.fileno(),
+                environment=environment,
+                log=log,
             )
+        except BaseException:
+            ours.close()
+            raise
         finally:
             os.close(descriptor)
+            theirs.close()
+        authority.serve(ours)
+        return started
 
 
 def boot(folder: DeviceFolder, bundle: bytes, *, user: int) -> Host:

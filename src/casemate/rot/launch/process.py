@@ -54,13 +54,15 @@ def start(
     arguments: Sequence[str],
     *,
     secret: int,
+    certifier: int,
     environment: Mapping[str, str],
     log: int | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start the module; `secret` is the descriptor of its sealing secret.
+    """Start the module; `secret` and `certifier` are descriptors.
 
+    They are the module's sealing secret and the stream on which its partitions are certified.
     `environment` gives the few variables that the firmware reads (CASEMATE_..., NOTIFY_SOCKET);
-    the sealed parts and the secret are the only descriptors it inherits.
+    the sealed parts and those two are the only descriptors it inherits.
     """
     library = next(
         file
@@ -80,11 +82,12 @@ def start(
         for name, value in environment.items()
         if name.startswith("CASEMATE_") or name == "NOTIFY_SOCKET"
     }
+    descriptors = ["--sealing-descriptor", str(secret), "--certifier-descriptor", str(certifier)]
     sealed: list[SealedFile] = [file for part in parts for file in part.files]
     return subprocess.Popen(
-        command(parts, [*arguments, "--sealing-descriptor", str(secret), *measured]),
+        command(parts, [*arguments, *descriptors, *measured]),
         env={**allowed, **_ENVIRONMENT, "PYTHONPATH": library.path},
-        pass_fds=[*(file.descriptor for file in sealed), secret],
+        pass_fds=[*(file.descriptor for file in sealed), secret, certifier],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,

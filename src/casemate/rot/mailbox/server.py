@@ -43,11 +43,19 @@ _log = logging.getLogger(__name__)
 class MailboxServer:
     """Serves one mailbox. Use it as a context: it makes the socket and removes it."""
 
-    def __init__(self, mailbox: Mailbox, path: Path, *, timeout: float = FRAME_TIMEOUT) -> None:
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        path: Path,
+        *,
+        timeout: float = FRAME_TIMEOUT,
+        turn: threading.Lock | None = None,
+    ) -> None:
+        """`turn` is the lock of whoever else runs commands of this mailbox."""
         self._mailbox = mailbox
         self._path = path
         self._timeout = timeout
-        self._turn = threading.Lock()
+        self._turn = turn or threading.Lock()
         self._stop_reader, self._stop_writer = os.pipe()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._clients: set[socket.socket] = set()
