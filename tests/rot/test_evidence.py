@@ -12,7 +12,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA87PublicKey
 
-from casemate.formats import cbor, cose, dice, eat, pcr_log, pcr_quote, x509
+from casemate.formats import cose, dice, eat, pcr_log, pcr_quote, x509
+from casemate.formats.cbor import Tag
+from casemate.formats.corim import evidence as concise
+from casemate.formats.corim.measurement import SHA384, Digest, Svn
 from casemate.formats.key_binding import key_binding
 from casemate.rot.attester import LocalAttester, MailboxAttester
 from casemate.rot.boot import RootOfTrust
@@ -107,15 +110,20 @@ def test_the_token_and_what_it_rests_on(algorithm: Algorithm) -> None:
     replayed = pcr_log.replay(log, claims[eat.DEVICE_STATUS_SIZE])
     assert {index: quote.pcrs[index] for index in range(4)} == replayed
 
-    ((content_type, concise),) = claims[eat.MEASUREMENTS]
+    ((content_type, content),) = claims[eat.MEASUREMENTS]
     assert content_type == 10571
-    triples = cbor.decode(concise)[0][0]
-    by_class = {environment[0][0].value: measured[0][1] for environment, measured in triples}
+    by_class = {
+        triple.environment.class_id: triple.measurements[0].values
+        for triple in concise.decode(content).measured
+    }
     code = firmware()
-    assert by_class[b"CALIPTRA_2_X_FMC_FIRMWARE_INFO"][2] == [[7, code.fmc_digest]]
-    assert by_class[b"CALIPTRA_2_X_RT_FIRMWARE_INFO"][2] == [[7, code.rt_digest]]
-    assert by_class[b"CALIPTRA_2_X_RT_FIRMWARE_INFO"][1] == code.svn
-    assert by_class[b"CALIPTRA_2_X_FMC_FIRMWARE_INFO"][14][0] == [[7, quote.pcrs[0]]]
+    fmc_info, rt_info = (
+        by_class[Tag(560, f"CALIPTRA_2_X_{name}_FIRMWARE_INFO".encode())] for name in ("FMC", "RT")
+    )
+    assert fmc_info.digests == (Digest(SHA384, code.fmc_digest),)
+    assert rt_info.digests == (Digest(SHA384, code.rt_digest),)
+    assert rt_info.svn == Svn(code.svn)
+    assert fmc_info.integrity_registers[0] == (0, (Digest(SHA384, quote.pcrs[0]),))
 
 
 def test_another_library_verifies_the_cose_message() -> None:

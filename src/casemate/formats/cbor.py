@@ -36,25 +36,26 @@ class Tag:
 
 def encode(value: Any) -> bytes:
     """Core deterministic encoding: shortest forms, map keys sorted by their encoding."""
-    return cbor2.dumps(_prepared(value), canonical=True)
+    # cbor2's own canonical form sorts by length first (RFC 7049); these are sorted already.
+    return cbor2.dumps(_prepared(value))
 
 
 def _prepared(value: Any) -> Any:
     if isinstance(value, Tag):
         return cbor2.CBORTag(value.number, _prepared(value.value))
     if isinstance(value, Mapping):
-        keys = sorted(value, key=lambda key: cbor2.dumps(key, canonical=True))
+        keys = sorted(value, key=cbor2.dumps)
         return {key: _prepared(value[key]) for key in keys}
     if isinstance(value, (list, tuple)):
         return [_prepared(item) for item in value]
     return value
 
 
-def decode(data: bytes) -> Any:
-    """The one item that `data` is. Raises CborError."""
+def decode(data: bytes, *, most_items: int = MOST_ITEMS) -> Any:
+    """The one item that `data` is, of at most so many items in all. Raises CborError."""
     if len(data) > LARGEST:
         raise CborError(f"{len(data)} bytes; at most {LARGEST} are taken", 0)
-    reader = _Reader(data)
+    reader = _Reader(data, most_items)
     value = reader.item(0)
     if reader.at != len(data):
         raise CborError("unexpected bytes after the item", reader.at)
@@ -62,8 +63,9 @@ def decode(data: bytes) -> Any:
 
 
 class _Reader:
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, most_items: int) -> None:
         self.data = data
+        self.most_items = most_items
         self.at = 0
         self.items = 0
 
@@ -91,8 +93,8 @@ class _Reader:
     def item(self, depth: int) -> Any:
         start = self.at
         self.items += 1
-        if self.items > MOST_ITEMS:
-            raise CborError(f"more than {MOST_ITEMS} items", start)
+        if self.items > self.most_items:
+            raise CborError(f"more than {self.most_items} items", start)
         if depth > DEEPEST:
             raise CborError(f"nested deeper than {DEEPEST}", start)
         major, argument = self.head()

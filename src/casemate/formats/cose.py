@@ -86,10 +86,10 @@ def encode(message: Sign1, *, tags: tuple[int, ...] = (TAG_SIGN1,)) -> bytes:
     return cbor.encode(value)
 
 
-def decode(data: bytes) -> tuple[Sign1, tuple[int, ...]]:
+def decode(data: bytes, *, most_items: int = cbor.MOST_ITEMS) -> tuple[Sign1, tuple[int, ...]]:
     """A message and the tags around it, the outermost first. Raises CoseError."""
     try:
-        value = cbor.decode(data)
+        value = cbor.decode(data, most_items=most_items)
     except CborError as error:
         raise CoseError(str(error)) from None
     tags: list[int] = []

@@ -1,11 +1,10 @@
-"""Claims of an Entity Attestation Token in the OCP profile, and of the concise evidence in it.
+"""Claims of an Entity Attestation Token in the OCP profile.
 
 An OCP evidence token is tag 55799 (61 (18 (COSE_Sign1))) over a map of claims; the measurements
-are concise evidence (TCG) as a byte string within. This module writes the strict form and reads
-claims; the forms that differ in the wild are the verifier's named quirks.
+are concise evidence (`casemate.formats.corim.evidence`) as a byte string within. This module writes
+the strict form and reads claims; the forms that differ in the wild are the verifier's named quirks.
 
-Sources: RFC 9711, opencomputeproject/Security specifications/ietf-eat-profile, TCG DICE concise
-evidence, draft-ietf-rats-corim (measurement values).
+Sources: RFC 9711, opencomputeproject/Security specifications/ietf-eat-profile.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from casemate.formats import cbor
-from casemate.formats.cbor import CborError, Tag
+from casemate.formats.cbor import CborError
 
 TAG_SELF_DESCRIBED, TAG_CWT, TAG_SIGN1 = 55799, 61, 18
 TOKEN_TAGS = (TAG_SELF_DESCRIBED, TAG_CWT, TAG_SIGN1)
@@ -33,10 +32,6 @@ PARTITION_CHAIN = -72006
 #: The content of the profile's object identifier, 1.3.6.1.4.1.42623.1.3.
 OCP_PROFILE = bytes.fromhex("2b0601040182cc7f0103")
 
-#: Named-information hash algorithms in digests.
-SHA384 = 7
-_TAG_BYTES = 560
-
 
 class EatError(ValueError):
     """Bytes that are no EAT; the message names the claim."""
@@ -50,50 +45,6 @@ class DebugStatus(enum.IntEnum):
     DISABLED_SINCE_BOOT = 2
     DISABLED_PERMANENTLY = 3
     DISABLED_FULLY_AND_PERMANENTLY = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """One measured thing: what it is, which one of its kind, what was measured.
-
-    `integrity_registers` are digests (48 bytes) that others were extended into, by PCR index.
-    """
-
-    class_id: bytes
-    vendor: str
-    model: str
-    key: int
-    svn: int | None = None
-    digests: tuple[tuple[int, bytes], ...] = ()
-    raw_value: bytes | None = None
-    integrity_registers: Mapping[int, bytes] = field(default_factory=dict)
-
-
-def concise_evidence(measurements: tuple[Measurement, ...]) -> bytes:
-    """Concise evidence: one evidence triple for each measurement."""
-    return cbor.encode({0: {0: [_triple(measurement) for measurement in measurements]}})
-
-
-def _triple(measurement: Measurement) -> list[Any]:
-    values: dict[int, Any] = {}
-    if measurement.svn is not None:
-        values[1] = measurement.svn
-    if measurement.digests:
-        values[2] = [list(digest) for digest in measurement.digests]
-    if measurement.raw_value is not None:
-        values[4] = Tag(_TAG_BYTES, measurement.raw_value)
-    if measurement.integrity_registers:
-        values[14] = {
-            index: [[SHA384, digest]] for index, digest in measurement.integrity_registers.items()
-        }
-    environment = {
-        0: {
-            0: Tag(_TAG_BYTES, measurement.class_id),
-            1: measurement.vendor,
-            2: measurement.model,
-        }
-    }
-    return [environment, [{0: measurement.key, 1: values}]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

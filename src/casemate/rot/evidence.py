@@ -14,6 +14,19 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA87PublicKey, MLDSAMuHasher
 
 from casemate.formats import cose, device_status, dice, eat, pcr_log, pcr_quote, x509
+from casemate.formats.cbor import Tag
+from casemate.formats.corim import evidence as concise
+from casemate.formats.corim.measurement import (
+    SHA384,
+    TAG_BYTES,
+    Digest,
+    Environment,
+    Measurement,
+    MeasurementValues,
+    RawValue,
+    Svn,
+)
+from casemate.formats.corim.triples import MeasurementTriple
 from casemate.formats.der_reader import DerError
 from casemate.rot.attester import Attester
 from casemate.rot.errors import RotError
@@ -72,7 +85,10 @@ def evidence(
                 else eat.DebugStatus.ENABLED
             ),
             measurements=(
-                (eat.CONTENT_TYPE_CONCISE_EVIDENCE, eat.concise_evidence(device.measurements)),
+                (
+                    eat.CONTENT_TYPE_CONCISE_EVIDENCE,
+                    concise.encode(concise.ConciseEvidence(measured=device.measured)),
+                ),
             ),
             issuer=_issuer(leaf),
             cwt_id=token_id,
@@ -106,7 +122,7 @@ class Device:
 
     ueid: bytes
     status: bytes
-    measurements: tuple[eat.Measurement, ...]
+    measured: tuple[MeasurementTriple, ...]
 
     @property
     def debug_locked(self) -> bool:
@@ -139,23 +155,39 @@ def read_device(chain: tuple[bytes, ...], quote: pcr_quote.PcrQuote, log: bytes)
         dice.decode_tcb_info(_extension(runtime, dice.OID_TCB_INFO)),
     )
     measured = tuple(
-        eat.Measurement(
-            class_id=info.type or b"",
-            vendor=_VENDOR,
-            model=_MODEL,
+        _measured(
+            info,
             key=key,
-            # The certificates keep the SVN two bytes wide by setting the upper one.
-            svn=None if info.svn is None else info.svn & 0xFF,
-            digests=tuple((eat.SHA384, fwid.digest) for fwid in info.fwids or ()),
             raw_value=status[:size] if info.type == b"CALIPTRA_2_X_FUSE_VENDOR_INFO" else None,
-            integrity_registers={
-                index: quote.pcrs[index] for index in registers.get(info.type or b"", ())
-            },
+            registers=tuple(
+                (index, (Digest(SHA384, quote.pcrs[index]),))
+                for index in registers.get(info.type or b"", ())
+            ),
         )
         for key, info in enumerate(infos)
     )
     ueid = dice.decode_ueid(_extension(local, dice.OID_UEID))
     return Device(ueid, status[:size], measured)
+
+
+def _measured(
+    info: dice.TcbInfo,
+    *,
+    key: int,
+    raw_value: bytes | None,
+    registers: tuple[tuple[int, tuple[Digest, ...]], ...],
+) -> MeasurementTriple:
+    environment = Environment(
+        class_id=Tag(TAG_BYTES, info.type or b""), vendor=_VENDOR, model=_MODEL
+    )
+    values = MeasurementValues(
+        # The certificates keep the SVN two bytes wide by setting the upper one.
+        svn=None if info.svn is None else Svn(info.svn & 0xFF),
+        digests=tuple(Digest(SHA384, fwid.digest) for fwid in info.fwids or ()),
+        raw_value=None if raw_value is None else RawValue(raw_value),
+        integrity_registers=registers,
+    )
+    return MeasurementTriple(environment, (Measurement(key=key, values=values),))
 
 
 def _extension(certificate: x509.Certificate, oid: str) -> bytes:

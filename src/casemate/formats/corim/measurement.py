@@ -3,7 +3,9 @@
 The names are those of draft-ietf-rats-corim, section 5.1.4 (environment-map, measurement-map,
 measurement-values-map). Type choices keep their CBOR tag (`casemate.formats.cbor.Tag`): a class id
 is Tag(111, OID content bytes), Tag(37, 16 bytes of a UUID) or Tag(560, bytes). All values are
-hashable, so that they can be compared and counted. This module neither encodes nor decodes.
+hashable, so that they can be compared and counted: a thumbprint's tag (557, 559, 561) holds a
+Digest, a COSE_Key's (558) the deterministic encoding of its map. This module neither encodes nor
+decodes.
 """
 
 from __future__ import annotations
@@ -16,9 +18,35 @@ from casemate.formats.cbor import Tag
 #: Tags of the type choices (draft-ietf-rats-corim, section 10).
 TAG_OID, TAG_UUID, TAG_UEID, TAG_BYTES = 111, 37, 550, 560
 
-#: Named-information hash algorithms (IANA, RFC 6920) by number, with digest sizes in bytes.
+TAG_SVN, TAG_MIN_SVN, TAG_MASKED_RAW_VALUE, TAG_INT_RANGE = 552, 553, 563, 564
+
+#: Tags of keys: base64 text (PEM) of key, certificate, path; thumbprints of them; COSE_Key; DER.
+TAG_PKIX_KEY, TAG_PKIX_CERTIFICATE, TAG_PKIX_PATH = 554, 555, 556
+TAG_KEY_THUMBPRINT, TAG_CERTIFICATE_THUMBPRINT, TAG_PATH_THUMBPRINT = 557, 559, 561
+TAG_COSE_KEY, TAG_CERTIFICATE_DER = 558, 562
+TEXT_KEYS = frozenset({TAG_PKIX_KEY, TAG_PKIX_CERTIFICATE, TAG_PKIX_PATH})
+THUMBPRINT_KEYS = frozenset({TAG_KEY_THUMBPRINT, TAG_CERTIFICATE_THUMBPRINT, TAG_PATH_THUMBPRINT})
+
+#: Hash algorithms by number, with digest sizes in bytes: named information (IANA, RFC 6920), and
+#: below zero those of COSE (RFC 9054).
 SHA256, SHA384, SHA512 = 1, 7, 8
-DIGEST_SIZES = {SHA256: 32, SHA384: 48, SHA512: 64}
+DIGEST_SIZES = {
+    SHA256: 32,
+    2: 16,
+    3: 15,
+    4: 12,
+    5: 8,
+    6: 4,
+    SHA384: 48,
+    SHA512: 64,
+    9: 28,
+    10: 32,
+    11: 48,
+    12: 64,
+    -16: 32,
+    -43: 48,
+    -44: 64,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,15 +136,16 @@ class Flag(enum.IntEnum):
 class MeasurementValues:
     """A measurement-values-map. Absent fields are None or empty.
 
-    `digests` are alternatives by algorithm; `integrity_registers` maps a register (number or name)
-    to its digests, as pairs in the order of the registers; `extensions` are keys that this model
-    does not name, with their values as encoded CBOR (bytes).
+    `digests` are alternatives by algorithm; `flags` are by number, a Flag where it has a name;
+    `integrity_registers` maps a register (number or name) to its digests, as pairs in the order of
+    the registers; `extensions` are keys that this model does not name, with their values as encoded
+    CBOR (bytes).
     """
 
     version: Version | None = None
     svn: Svn | None = None
     digests: tuple[Digest, ...] = ()
-    flags: tuple[tuple[Flag, bool], ...] = ()
+    flags: tuple[tuple[int, bool], ...] = ()
     raw_value: RawValue | None = None
     mac_address: bytes | None = None
     ip_address: bytes | None = None
