@@ -1,4 +1,4 @@
-"""SubjectPublicKeyInfo from the attributes of a PKCS#11 key.
+"""SubjectPublicKeyInfo from the attributes of a PKCS#11 key, and back.
 
 CKA_PUBLIC_KEY_INFO holds it where the token made it; this makes it of the key's own attributes.
 Sources: RFC 5480 (EC), RFC 8017 (RSA), RFC 8410 (Ed25519, X25519), RFC 9881 (ML-DSA), RFC 9935
@@ -7,8 +7,9 @@ Sources: RFC 5480 (EC), RFC 8017 (RSA), RFC 8410 (Ed25519, X25519), RFC 9881 (ML
 
 from __future__ import annotations
 
-from casemate.formats import der
-from casemate.formats.pkcs11 import Attribute, KeyType, curve_identifier
+from casemate.formats import der, der_reader, x509
+from casemate.formats.der_reader import DerError
+from casemate.formats.pkcs11 import CURVES, Attribute, KeyType, curve_identifier
 from casemate.formats.pkcs11_wire import Template
 
 _A = Attribute
@@ -71,3 +72,33 @@ def _post_quantum(attributes: Template, *, signature: bool) -> bytes | None:
         f"{_NIST_SIGNATURES}.{16 + parameter_set}" if signature else f"{_NIST_KEMS}.{parameter_set}"
     )
     return der.sequence(der.sequence(der.object_identifier(arc)), der.bit_string(value))
+
+
+def to_attributes(spki: bytes) -> Template:
+    """The key type and the key's own attributes of an RSA key or one on a NIST curve.
+
+    Raises DerError for other bytes, another algorithm, or a named curve that is not known here.
+    """
+    algorithm, key = x509.read_public_key(spki)
+    if algorithm == _RSA_ENCRYPTION:
+        fields = der_reader.parse_one(key, der_reader.SEQUENCE, "RSAPublicKey").children()
+        modulus, exponent = (
+            der_reader.read_integer(fields.next(der_reader.INTEGER, what))
+            for what in ("modulus", "public exponent")
+        )
+        fields.end("RSAPublicKey")
+        if modulus <= 0 or exponent <= 0:
+            raise DerError("an RSA key has positive numbers", 0)
+        return {
+            _A.KEY_TYPE: KeyType.RSA,
+            _A.MODULUS: _magnitude(modulus),
+            _A.PUBLIC_EXPONENT: _magnitude(exponent),
+        }
+    curve = der.object_identifier(algorithm)
+    if curve not in (CURVES["P-256"], CURVES["P-384"], CURVES["P-521"]):
+        raise DerError(f"a public key of {algorithm}: expected RSA or a NIST curve", 0)
+    return {_A.KEY_TYPE: KeyType.EC, _A.EC_PARAMS: curve, _A.EC_POINT: der.octet_string(key)}
+
+
+def _magnitude(number: int) -> bytes:
+    return number.to_bytes((number.bit_length() + 7) // 8)

@@ -40,6 +40,45 @@ class Release:
     owner_pk_hash: bytes
 
 
+class Publisher:
+    """The vendor and the owner of a host's firmware, with new keys: they sign its releases.
+
+    A provisioning tool: its keys live in this process, for as long as the object does.
+    """
+
+    def __init__(self) -> None:
+        self._vendor, self._owner = Party(_pair(), _pair()), Party(_pair(), _pair())
+        self._keys = build.VendorKeys(
+            ecc=(self._vendor.firmware.ecc.public_key,),
+            pqc=(self._vendor.firmware.pqc.public_key,),
+            pqc_key_type=PqcKeyType.MLDSA,
+        )
+
+    def release(self, parts: tuple[Part, ...], *, svn: int = 1) -> Release:
+        """Sign a bundle of this root of trust and a manifest of these parts."""
+        unsigned = build.build(
+            _executable(("rot",), _FMC_ADDRESS, pattern="*.py"),
+            _executable(("rot", "formats"), _RUNTIME_ADDRESS, pattern="**/*.py"),
+            self._keys,
+            svn=svn,
+            pl0_pauser=OPERATOR,
+        )
+        vendor, owner = self._vendor.firmware, self._owner.firmware
+        signed = build.sign_as_vendor(unsigned, vendor.ecc, vendor.pqc)
+        return Release(
+            bundle=build.sign_as_owner(signed, owner.ecc, owner.pqc),
+            manifest=self.manifest(parts, svn=svn),
+            vendor_pk_hash=self._keys.fuse_hash(),
+            owner_pk_hash=build.owner_fuse_hash(owner.ecc.public_key, owner.pqc.public_key),
+        )
+
+    def manifest(self, parts: tuple[Part, ...], *, svn: int = 1) -> bytes:
+        """Sign a SoC manifest of these parts alone."""
+        return manifest_build.build(
+            authorization.entries(parts), vendor=self._vendor, owner=self._owner, svn=svn
+        )
+
+
 def _pair() -> Pair:
     return Pair(
         EcdsaSigner(ec.generate_private_key(ec.SECP384R1())),
@@ -48,31 +87,8 @@ def _pair() -> Pair:
 
 
 def release(parts: tuple[Part, ...], *, svn: int = 1) -> Release:
-    """Make new keys, sign a bundle of this root of trust and a manifest of these parts."""
-    vendor, owner = Party(_pair(), _pair()), Party(_pair(), _pair())
-    keys = build.VendorKeys(
-        ecc=(vendor.firmware.ecc.public_key,),
-        pqc=(vendor.firmware.pqc.public_key,),
-        pqc_key_type=PqcKeyType.MLDSA,
-    )
-    unsigned = build.build(
-        _executable(("rot",), _FMC_ADDRESS, pattern="*.py"),
-        _executable(("rot", "formats"), _RUNTIME_ADDRESS, pattern="**/*.py"),
-        keys,
-        svn=svn,
-        pl0_pauser=OPERATOR,
-    )
-    signed = build.sign_as_vendor(unsigned, vendor.firmware.ecc, vendor.firmware.pqc)
-    return Release(
-        bundle=build.sign_as_owner(signed, owner.firmware.ecc, owner.firmware.pqc),
-        manifest=manifest_build.build(
-            authorization.entries(parts), vendor=vendor, owner=owner, svn=svn
-        ),
-        vendor_pk_hash=keys.fuse_hash(),
-        owner_pk_hash=build.owner_fuse_hash(
-            owner.firmware.ecc.public_key, owner.firmware.pqc.public_key
-        ),
-    )
+    """Make a publisher's keys, sign a bundle and a manifest of these parts, forget the keys."""
+    return Publisher().release(parts, svn=svn)
 
 
 def _executable(rooms: tuple[str, ...], address: int, *, pattern: str) -> build.Executable:
