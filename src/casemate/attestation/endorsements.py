@@ -8,8 +8,9 @@ exceptions are `anchors`: the operator named them.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,10 @@ class Endorsements:
     `certificates` and `revocations` (CRLs) are DER. `tdx_collateral` is JSON as dcap-qvl takes it.
     `epoch` changes whenever `anchors` do: caches of verified certificates are keyed by it.
     `stale_until` is the policy for stale collateral: None refuses it, a time accepts collateral
-    that ended after it.
+    that ended after it. `require_revocation` is the one for missing CRLs: every issuer must have
+    one. A certificate that a CRL at hand lists is revoked in any case.
+
+    `derived` is for indexes that verification makes of the rest once; it never changes a result.
     """
 
     anchors: tuple[TrustAnchor, ...] = ()
@@ -56,3 +60,5 @@ class Endorsements:
     tdx_collateral: tuple[NamedBytes, ...] = ()
     epoch: int = 0
     stale_until: datetime | None = None
+    require_revocation: bool = False
+    derived: dict[str, Any] = field(init=False, default_factory=dict, compare=False, repr=False)

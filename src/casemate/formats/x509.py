@@ -177,11 +177,15 @@ def join(tbs: bytes, signature_algorithm: bytes, signature: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """What a certificate and a request have in common: the three outer parts."""
+    """What a certificate and a request have in common: the three outer parts.
+
+    `algorithm` is the identifier, `parameters` the DER after it (RSASSA-PSS has some).
+    """
 
     tbs: bytes
     algorithm: str
     signature: bytes
+    parameters: bytes = b""
 
     @property
     def ecdsa_r_s(self) -> tuple[int, int]:
@@ -229,13 +233,21 @@ def split(data: bytes) -> Signed:
         raise der_reader.DerError(f"{len(data)} bytes; at most {LARGEST} are taken", 0)
     fields = der_reader.parse_one(data, der_reader.SEQUENCE, "certificate or request").children()
     tbs = fields.next(der_reader.SEQUENCE, "the part to be signed").encoded
-    algorithm_fields = fields.next(der_reader.SEQUENCE, "signature algorithm").children()
-    algorithm = der_reader.read_oid(algorithm_fields.next(der_reader.OID, "signature algorithm"))
+    algorithm, parameters = read_algorithm(fields.next())
     signature, unused = der_reader.read_bit_string(fields.next(der_reader.BIT_STRING, "signature"))
     if unused:
         raise der_reader.DerError("the signature is not whole bytes", 0)
     fields.end("signature")
-    return Signed(tbs, algorithm, signature)
+    return Signed(tbs, algorithm, signature, parameters)
+
+
+def read_algorithm(element: der_reader.Element) -> tuple[str, bytes]:
+    """An AlgorithmIdentifier: the identifier and its parameters' DER. Raises DerError."""
+    fields = element.expect(der_reader.SEQUENCE, "algorithm").children()
+    oid = der_reader.read_oid(fields.next(der_reader.OID, "algorithm identifier"))
+    parameters = b"" if fields.at_end() else fields.next().encoded
+    fields.end("algorithm")
+    return oid, parameters
 
 
 def read_certificate(data: bytes) -> Certificate:
@@ -246,8 +258,7 @@ def read_certificate(data: bytes) -> Certificate:
     if der_reader.read_integer(version.next()) != 2:
         raise der_reader.DerError("expected version 3", 0)
     serial = der_reader.read_integer(fields.next(der_reader.INTEGER, "serial number"))
-    inner = fields.next(der_reader.SEQUENCE, "signature algorithm").children()
-    if der_reader.read_oid(inner.next(der_reader.OID, "signature algorithm")) != signed.algorithm:
+    if read_algorithm(fields.next()) != (signed.algorithm, signed.parameters):
         raise der_reader.DerError("inner and outer signature algorithm differ", 0)
     issuer = fields.next(der_reader.SEQUENCE, "issuer").encoded
     validity = fields.next(der_reader.SEQUENCE, "validity").children()

@@ -1,0 +1,239 @@
+"""X.509 paths (RFC 5280) from a certificate up to an anchor, for families that are not DICE.
+
+    signer = read(NamedBytes(der, "vcek.pem"))
+    path = build(signer, endorsements, checks, trusted=keys, certificates=context.certificates)
+    validate(path, checks, endorsements=endorsements, at=context.at)
+
+Building looks for issuers among the endorsements: by name (byte for byte), then by signature, until
+it meets an anchor: a key that is pinned or that the operator named. A certificate whose issuer
+nobody brought is missing collateral (InfrastructureError); one whose issuer is there and did not
+sign it, or a path that ends at a root that nobody named, is refused (EvidenceError).
+
+Certificates are read by our own strict reader, whatever their serial number (AMD's are 0).
+`x509_validation` has the second half: what RFC 5280 asks of a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from casemate.attestation.certificates import VerifiedCertificates
+from casemate.attestation.checks import Checklist
+from casemate.attestation.endorsements import Endorsements, NamedBytes
+from casemate.attestation.errors import InfrastructureError
+from casemate.attestation.signatures import SignatureError, scheme_of, verify
+from casemate.formats import x509
+from casemate.formats.der_reader import DerError
+
+LONGEST_PATH = 8
+#: Certificates of one subject that are tried as an issuer.
+MOST_CANDIDATES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PathCertificate:
+    """A certificate: its bytes, its fields and where it came from."""
+
+    der: bytes
+    fields: x509.Certificate
+    name: str
+
+    @property
+    def title(self) -> str:
+        """How people call it: its common name and its file."""
+        return f"{common_name(self.fields.subject)} ({self.name})"
+
+    @property
+    def not_before(self) -> datetime:
+        """The start of its validity."""
+        return _time(self.fields.not_before)
+
+    @property
+    def not_after(self) -> datetime:
+        """The end of its validity."""
+        return _time(self.fields.not_after)
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """Certificates from the signer up to the anchor; the last may be the anchor's own.
+
+    `anchor` names the anchor, `anchor_spki` is its key: it signed the last certificate.
+    """
+
+    certificates: tuple[PathCertificate, ...]
+    anchor: str
+    anchor_spki: bytes
+
+    @property
+    def valid_until(self) -> datetime:
+        """The earliest end of a certificate on it."""
+        return min(certificate.not_after for certificate in self.certificates)
+
+
+def read(source: NamedBytes) -> PathCertificate:
+    """A certificate from DER. Raises DerError."""
+    return PathCertificate(source.data, x509.read_certificate(source.data), source.name)
+
+
+def common_name(name: bytes) -> str:
+    """The common name of a name (DER), or all of it where there is none; for people."""
+    try:
+        attributes = x509.read_name(name)
+    except DerError:
+        return name.hex()
+    for oid, text in attributes:
+        if oid == x509.OID_COMMON_NAME:
+            return text
+    return ", ".join(text for _, text in attributes) or "an empty name"
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise DerError(f"malformed time {text!r}", 0) from None
+
+
+class CertificateIndex:
+    """Endorsed certificates by subject, read once. Those that do not parse are left out."""
+
+    def __init__(self, sources: Sequence[NamedBytes]) -> None:
+        self.all: list[PathCertificate] = []
+        self._by_subject: dict[bytes, list[PathCertificate]] = {}
+        for source in sources:
+            try:
+                certificate = read(source)
+                _ = certificate.not_before, certificate.not_after
+            except DerError:
+                continue
+            self.all.append(certificate)
+            self._by_subject.setdefault(certificate.fields.subject, []).append(certificate)
+
+    def with_subject(self, name: bytes) -> Sequence[PathCertificate]:
+        """Certificates with this subject (DER), at most `MOST_CANDIDATES`."""
+        return self._by_subject.get(name, ())[:MOST_CANDIDATES]
+
+
+def index_of(endorsements: Endorsements) -> CertificateIndex:
+    """The endorsements' certificates, indexed when first asked for."""
+    found = endorsements.derived.get("x509-path")
+    if not isinstance(found, CertificateIndex):
+        found = CertificateIndex(endorsements.certificates)
+        endorsements.derived["x509-path"] = found
+    return found
+
+
+def trusted_keys(
+    endorsements: Endorsements, pinned: Mapping[bytes, str], purpose: str
+) -> dict[bytes, str]:
+    """The anchors for one family: SHA-256 of their keys, with their names."""
+    named = {
+        anchor.digest: anchor.name
+        for anchor in endorsements.anchors
+        if not anchor.purposes or purpose in anchor.purposes
+    }
+    return {**pinned, **named}
+
+
+def build(
+    signer: PathCertificate,
+    endorsements: Endorsements,
+    checks: Checklist,
+    *,
+    trusted: Mapping[bytes, str],
+    certificates: VerifiedCertificates,
+    extra: Sequence[PathCertificate] = (),
+) -> Path:
+    """The path of a signer. `extra` are certificates that came with the evidence.
+
+    `trusted` are the anchors, as `trusted_keys` has them. Raises EvidenceError and
+    InfrastructureError as the module says.
+    """
+    found = _Builder(endorsements, checks, trusted, certificates, extra)
+    return found.path([signer])
+
+
+class _Builder:
+    def __init__(
+        self,
+        endorsements: Endorsements,
+        checks: Checklist,
+        trusted: Mapping[bytes, str],
+        certificates: VerifiedCertificates,
+        extra: Sequence[PathCertificate],
+    ) -> None:
+        self._index = index_of(endorsements)
+        self._checks = checks
+        self._trusted = trusted
+        self._named = {
+            anchor.subject: anchor
+            for anchor in endorsements.anchors
+            if anchor.subject and anchor.digest in trusted
+        }
+        self._cache = certificates
+        self._epoch = endorsements.epoch
+        self._extra = extra
+
+    def path(self, chain: list[PathCertificate]) -> Path:
+        """Climb one issuer at a time; the signature decides between several of one name."""
+        while True:
+            last = chain[-1]
+            own = _digest(last.fields.spki)
+            if own in self._trusted:
+                return Path(tuple(chain), self._trusted[own], last.fields.spki)
+            if len(chain) == LONGEST_PATH:
+                self._checks.refuse("path", f"the path is longer than {LONGEST_PATH} certificates")
+            if last.fields.issuer == last.fields.subject:
+                self._checks.refuse(
+                    "anchor",
+                    f"the path ends at {last.title}, which is no anchor: its key is neither pinned "
+                    "nor named by the operator",
+                    found=own.hex(),
+                )
+            if (anchor := self._named.get(last.fields.issuer)) is not None and self._signed_by(
+                last, anchor.spki
+            ):
+                return Path(tuple(chain), anchor.name, anchor.spki)
+            chain.append(self._issuer(last))
+
+    def _issuer(self, child: PathCertificate) -> PathCertificate:
+        name = child.fields.issuer
+        candidates = [
+            *(extra for extra in self._extra if extra.fields.subject == name),
+            *self._index.with_subject(name),
+        ]
+        for candidate in candidates:
+            if self._signed_by(child, candidate.fields.spki):
+                return candidate
+        if not candidates and name not in self._named:
+            raise InfrastructureError(
+                f"the certificate of {common_name(name)}, which issued {child.title}, is missing",
+                advice="give it as an endorsement, or fetch it: casemate collateral fetch",
+            )
+        return self._checks.refuse(
+            "path-signature",
+            f"the signature of {child.title} does not verify under the key of its issuer "
+            f"{common_name(name)}",
+        )
+
+    def _signed_by(self, child: PathCertificate, spki: bytes) -> bool:
+        try:
+            self._cache.check(
+                child.der, spki, self._epoch, lambda: _verify_certificate(child.fields, spki)
+            )
+        except SignatureError:
+            return False
+        return True
+
+
+def _digest(spki: bytes) -> bytes:
+    return hashlib.sha256(spki).digest()
+
+
+def _verify_certificate(certificate: x509.Certificate, spki: bytes) -> None:
+    signed = certificate.signed
+    verify(spki, scheme_of(signed.algorithm, signed.parameters), signed.signature, signed.tbs)
