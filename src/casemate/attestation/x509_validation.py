@@ -53,62 +53,67 @@ def validate(path: Path, checks: Checklist, *, endorsements: Endorsements, at: d
 
 def _require_authority(issuer: PathCertificate, below: int, checks: Checklist) -> None:
     """`below` counts the authorities between this one and the signer."""
-    constraints = _extension(issuer, x509.OID_BASIC_CONSTRAINTS)
+    constraints = issuer.fields.extension(x509.OID_BASIC_CONSTRAINTS)
+    usage = issuer.fields.extension(x509.OID_KEY_USAGE)
     try:
         authority, limit = (
-            (False, None) if constraints is None else x509.read_basic_constraints(constraints)
+            x509.read_basic_constraints(constraints.value) if constraints else (False, None)
         )
+        signs = usage is None or x509.read_key_usage(usage.value)[1]
     except DerError as error:
-        checks.refuse("basic-constraints", f"{issuer.title}: {error}")
+        checks.refuse("authority", f"{issuer.title}: {error}")
+    if not authority:
+        checks.refuse(
+            "authority", f"{issuer.title} is no certificate authority but issued a certificate"
+        )
+    if limit is not None and below > limit:
+        checks.refuse(
+            "path-length", f"{issuer.title} allows {limit} authorities below it; there are {below}"
+        )
     checks.require(
-        "basic-constraints", authority, f"{issuer.title} is no certificate authority but issued one"
+        "authority",
+        signs,
+        f"{issuer.title} may not sign certificates but signed one",
+        passed=f"{common_name(issuer.fields.subject)} may issue certificates",
     )
-    checks.require(
-        "path-length",
-        limit is None or below <= limit,
-        f"{issuer.title} allows {limit} authorities below it; there are {below}",
-    )
-    usage = _extension(issuer, x509.OID_KEY_USAGE)
-    try:
-        signs = usage is None or x509.read_key_usage(usage)[1]
-    except DerError as error:
-        checks.refuse("key-usage", f"{issuer.title}: {error}")
-    checks.require("key-usage", signs, f"{issuer.title} may not sign certificates but signed one")
-
-
-def _extension(certificate: PathCertificate, oid: str) -> bytes | None:
-    found = certificate.fields.extension(oid)
-    return None if found is None else found.value
 
 
 def _require_understood(certificate: PathCertificate, checks: Checklist) -> None:
-    unknown = [
-        extension.oid
-        for extension in certificate.fields.extensions
-        if extension.critical and extension.oid not in _UNDERSTOOD
-    ]
-    checks.require(
-        "critical-extensions",
-        not unknown,
-        f"{certificate.title} has the critical extension {unknown[0] if unknown else ''}, which "
-        "is not understood",
-    )
+    for extension in certificate.fields.extensions:
+        if extension.critical and extension.oid not in _UNDERSTOOD:
+            checks.refuse(
+                "critical-extension",
+                f"{certificate.title} has the critical extension {extension.oid}, which is not "
+                "understood",
+            )
 
 
 def _require_valid(certificate: PathCertificate, at: datetime, checks: Checklist) -> None:
     start, end = certificate.not_before, certificate.not_after
+    if at < start:
+        checks.refuse(
+            "not-yet-valid",
+            f"{certificate.title} is not valid before {start:%Y-%m-%d}; the time of appraisal is "
+            f"{at:%Y-%m-%d}",
+        )
+    if at > end:
+        checks.refuse(
+            "expired",
+            f"{certificate.title} expired on {end:%Y-%m-%d}; the time of appraisal is "
+            f"{at:%Y-%m-%d}",
+        )
     checks.require(
         "validity",
-        at >= start,
-        f"{certificate.title} is not valid before {start:%Y-%m-%d}; the time of appraisal is "
-        f"{at:%Y-%m-%d}",
+        True,
+        "",
         passed=f"{common_name(certificate.fields.subject)} is valid until {end:%Y-%m-%d}",
     )
-    checks.require(
-        "expired",
-        at <= end,
-        f"{certificate.title} expired on {end:%Y-%m-%d}; the time of appraisal is {at:%Y-%m-%d}",
-    )
+
+
+def is_revocation_checked(path: Path, endorsements: Endorsements) -> bool:
+    """Whether a CRL of some issuer on the path was at hand."""
+    lists = revocation_lists(endorsements)
+    return any(certificate.fields.issuer in lists for certificate in path.certificates)
 
 
 # --- revocation -----------------------------------------------------------------------------

@@ -20,3 +20,10 @@ PARTITION_KEY = "partition-key"
 RT_ALIAS_KEY = "rt-alias-key"
 #: What a report was asked to carry: 64 bytes (SEV-SNP, TDX), 128 (key report), up to 64 (TPM).
 REPORT_DATA = "report-data"
+
+
+def answers(report_data: bytes, nonce: bytes | None) -> bytes | None:
+    """The nonce, where report data is just that (zero-padded); None where it is something else."""
+    if nonce is not None and 0 < len(nonce) <= len(report_data):
+        return nonce if report_data == nonce.ljust(len(report_data), b"\0") else None
+    return None
