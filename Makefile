@@ -50,4 +50,4 @@ model: ## check the transport's wake-up protocol with a model checker (loom)
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release -p casemate-transport --lib protocol
 
 clean: ## remove what was built, keep nothing but the sources
-	rm -rf .venv target build dist src/casemate/*.so src/*.egg-info
+	rm -rf .venv target build dist src/casemate/*.so src/casemate/bench/casemate-bench src/*.egg-info

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from casemate.cli.up import module_command
 from casemate.hsm.admin_client import AdminClient
 from casemate.hsm.client import Partition, connect
 from casemate.hsm.errors import ModuleError
 from casemate.hsm.folders import Folders
+from casemate.hsm.process import module_command
 
 
 @dataclass

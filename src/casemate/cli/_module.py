@@ -6,10 +6,10 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import click
 from rich.console import Console
@@ -84,11 +84,20 @@ _RIGHT = frozenset({"keys", "sessions", "connections", "operations", "bits", "us
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; columns of numbers stand to the right."""
+    right = {number for number, column in enumerate(columns) if column in _RIGHT}
+    print_columns(columns, rows, right=right)
+
+
+def print_columns(
+    columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, right: Set[int]
+) -> None:
+    """Print a table whose columns of these numbers stand to the right."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right" if column in _RIGHT else "left", overflow="fold")
+    for number, column in enumerate(columns):
+        side: Literal["right", "left"] = "right" if number in right else "left"
+        table.add_column(column, justify=side, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     _show(table)
 
 

@@ -17,6 +17,7 @@ import casemate
 COMMANDS: dict[str, tuple[str, str]] = {
     "bundle": ("bundle", "build, sign, verify and inspect firmware bundles"),
     "manifest": ("manifest", "build, sign and verify SoC manifests"),
+    "bench": ("bench", "measure PKCS#11 libraries beside raw AWS-LC"),
     "cdi": ("cdi", "give a partition to containers"),
     "certificate": ("certificate", "store and list certificates"),
     "completion": ("completion", "print a shell's completion script"),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-import casemate.hsm
 from casemate.cli._module import PARTITION, reports_errors
 from casemate.hsm.policy import check_name
+from casemate.hsm.process import module_command
 
 
 @click.command()
@@ -78,30 +78,3 @@ def up(
     )
     sys.stdout.flush()
     os.execv(command[0], command)  # noqa: S606 (our own interpreter and file, no shell)
-
-
-def module_command(
-    *,
-    state: Path | None,
-    runtime: Path | None,
-    partitions: tuple[str, ...],
-    pin_required: bool = False,
-    legacy_test: bool = False,
-    require_locked: bool = False,
-    log_level: str = "INFO",
-) -> list[str]:
-    """Return the command line of the module's process: isolated, without site-packages."""
-    start = Path(casemate.hsm.__file__).with_name("__main__.py")
-    command = [sys.executable, "-I", "-S", str(start), "--log-level", log_level]
-    if state is not None:
-        command += ["--state", str(state)]
-    if runtime is not None:
-        command += ["--runtime", str(runtime)]
-    for name in partitions:
-        command += ["--partition", name]
-    flags = {
-        "--pin-required": pin_required,
-        "--legacy-test": legacy_test,
-        "--require-locked": require_locked,
-    }
-    return command + [flag for flag, given in flags.items() if given]

@@ -1,0 +1,110 @@
+"""Whose speed is measured: AWS-LC itself, our library, and the libraries that the user names."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from casemate.hsm.errors import Code, ModuleError
+
+#: The names of the two subjects that the user need not name.
+RAW = "aws-lc"
+OWN = "casemate"
+
+_FORM = (
+    "PATH or path=PATH[,name=NAME][,token=LABEL][,pin=PIN|pin-file=FILE][,process=PID][,env.X=Y]"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A library with the token to use; `library` None is AWS-LC, called in process.
+
+    `processes` serve the library: their CPU time is counted. `cpus` pin the measuring process.
+    """
+
+    name: str
+    library: Path | None = None
+    token: str | None = None
+    pin: str | None = field(default=None, repr=False)
+    environment: dict[str, str] = field(default_factory=dict)
+    processes: tuple[int, ...] = ()
+    cpus: frozenset[int] | None = None
+
+
+def parse(text: str) -> Subject:
+    """Return the subject that `--module` describes. Raises `ModuleError` for another form."""
+    fields: dict[str, str] = {}
+    for part in re.split(r",(?=[a-z][A-Za-z0-9_.-]*=)", text):
+        name, equals, value = part.partition("=")
+        if not equals:
+            name, value = "path", part
+        if name in fields or not (name in _FIELDS or name.startswith("env.")):
+            raise _bad(f"{part!r} is not understood", text)
+        fields[name] = value
+    path = Path(fields.get("path", ""))
+    if not path.is_file():
+        raise _bad("there is no such library", str(path))
+    process = fields.get("process", "")
+    if process and not process.isdecimal():
+        raise _bad(f"process={process} is not a number", text)
+    return Subject(
+        name=fields.get("name") or _name(path),
+        library=path.absolute(),
+        token=fields.get("token"),
+        pin=_pin(fields),
+        environment={
+            name.removeprefix("env."): value
+            for name, value in fields.items()
+            if name.startswith("env.")
+        },
+        processes=(int(process),) if process else (),
+    )
+
+
+_FIELDS = frozenset({"path", "name", "token", "pin", "pin-file", "process"})
+
+
+def _pin(fields: dict[str, str]) -> str | None:
+    if "pin-file" not in fields:
+        return fields.get("pin")
+    try:
+        return Path(fields["pin-file"]).read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _bad(f"the PIN cannot be read: {error}", fields["pin-file"]) from error
+
+
+def _name(path: Path) -> str:
+    """`/usr/lib/softhsm/libsofthsm2.so` is softhsm."""
+    stem = path.name.split(".")[0].removeprefix("lib")
+    return re.sub(r"(_pkcs11|-pkcs11|\d+)$", "", stem) or stem
+
+
+def _bad(what: str, where: str) -> ModuleError:
+    return ModuleError(Code.BAD_REQUEST, what, where=where, advice=f"--module {_FORM}")
+
+
+def own(
+    library: Path, runtime: Path, token: str, process: int, cpus: frozenset[int] | None
+) -> Subject:
+    """Return our library at a module whose sockets stand below `runtime`."""
+    return Subject(
+        name=OWN,
+        library=library,
+        token=token,
+        environment={"CASEMATE_SOCKETS": str(runtime)},
+        processes=(process,),
+        cpus=cpus,
+    )
+
+
+def raw() -> Subject:
+    """Return AWS-LC, called in process."""
+    return Subject(name=RAW)
+
+
+def environment(subject: Subject) -> dict[str, str]:
+    """Return the environment of the subject's measuring process."""
+    return {**os.environ, **subject.environment}
