@@ -109,6 +109,16 @@ class GcmMessageParams(Structure):
     )
 
 
+class AsyncData(Structure):
+    _fields_ = (
+        ("version", c_ulong),
+        ("value", c_void_p),
+        ("length", c_ulong),
+        ("object", c_ulong),
+        ("additional", c_ulong),
+    )
+
+
 def function_names() -> list[str]:
     """The names of the 3.2 list in their order: that of the standard's header."""
     return re.findall(r"C_\w+", _FUNCTIONS)

@@ -21,14 +21,10 @@ def refused(code: Rv) -> pytest.RaisesExc[CkError]:
     return pytest.raises(CkError, match=code.name)
 
 
-def test_sessions_must_be_serial_and_synchronous(library: Cryptoki) -> None:
+def test_sessions_must_be_serial(library: Cryptoki) -> None:
     slot, handle = library.slot("web"), c_ulong()
-    for flags, expected in (
-        (Flag.RW_SESSION, Rv.SESSION_PARALLEL_NOT_SUPPORTED),
-        (Flag.SERIAL_SESSION | Flag.ASYNC_SESSION, Rv.SESSION_ASYNC_NOT_SUPPORTED),
-    ):
-        code = library.raw("C_OpenSession", slot, int(flags), None, None, byref(handle))
-        assert code == expected
+    code = library.raw("C_OpenSession", slot, int(Flag.RW_SESSION), None, None, byref(handle))
+    assert code == Rv.SESSION_PARALLEL_NOT_SUPPORTED
 
 
 def test_a_closed_handle_is_never_valid_again(library: Cryptoki) -> None:

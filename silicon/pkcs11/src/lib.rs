@@ -7,7 +7,7 @@
 //! `perform`, `messages` (how operations run) → `session` (one request there and back) → `link` (the
 //! connection to the partition). Beside it: `state` (the process), `registry` (which partitions there
 //! are), `mechanism` and `templates` (C structures to the wire), `verdicts` (checks remembered),
-//! `fork` and `lock` (life after a fork).
+//! `flights` (calls of asynchronous sessions that have not come back), `fork` and `lock` (life after a fork).
 
 #![cfg_attr(
     test,
@@ -24,6 +24,7 @@
 compile_error!("CK_ULONG travels as eight bytes: only 64-bit systems are supported");
 
 mod entry;
+mod flights;
 mod fork;
 mod interfaces;
 mod link;

@@ -26,6 +26,25 @@ const FIELD_MAX: CK_ULONG = 16 * 1024;
 /// CK_GCM_PARAMS as PKCS#11 2.40 first printed it, without `ulIvBits`; still in use.
 const GCM_PARAMS_WITHOUT_IV_BITS: usize = 40;
 
+/// The most that a ciphertext is longer than its plaintext, where the mechanism says it.
+pub fn growth(kind: CK_MECHANISM_TYPE, parameters: &[u8]) -> Option<usize> {
+    match kind {
+        CKM_AES_GCM => Some(tag_bytes(kind, parameters)),
+        CKM_AES_CBC_PAD => Some(16),
+        CKM_AES_CTR | CKM_AES_CBC | CKM_AES_ECB | CKM_AES_XTS => Some(0),
+        _ => None,
+    }
+}
+
+/// Bytes of the tag within the ciphertext of AES-GCM, from the wire form of its parameters; else 0.
+pub fn tag_bytes(kind: CK_MECHANISM_TYPE, parameters: &[u8]) -> usize {
+    // u8 form, u32 IV bits, u32 tag bits.
+    match parameters.get(5..9).map(<[u8; 4]>::try_from) {
+        Some(Ok(bits)) if kind == CKM_AES_GCM => u32::from_le_bytes(bits) as usize / 8,
+        _ => 0,
+    }
+}
+
 /// Replaces `out` by the wire form of the mechanism's parameters.
 ///
 /// # Safety

@@ -215,7 +215,7 @@ impl Session {
         match self.messages(kind).phase {
             Phase::Ready => Ok(()),
             Phase::Idle => Err(CKR_OPERATION_NOT_INITIALIZED),
-            Phase::Asked | Phase::Streaming => Err(CKR_OPERATION_ACTIVE),
+            Phase::Asked | Phase::Streaming | Phase::Pending => Err(CKR_OPERATION_ACTIVE),
         }
     }
 

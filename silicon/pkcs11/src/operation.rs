@@ -4,7 +4,9 @@
 //! (Final). A single-part call that only asks for the length, or meets CKR_BUFFER_TOO_SMALL, leads to
 //! Asked: only the same call may follow. Of parts, such a call leaves the phase as it is. Every other
 //! error ends the operation, CKR_OPERATION_ACTIVE for a call of the other kind included. At the module
-//! an operation exists only while Streaming.
+//! an operation exists only while Streaming. In an asynchronous session the single-part call may lead
+//! to Pending: C_AsyncComplete or a cancellation leads back to Idle, any other call of the operation is
+//! CKR_OPERATION_ACTIVE and changes nothing.
 
 /// Where an operation stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub enum Phase {
     Asked,
     /// The module has a part of the data.
     Streaming,
+    /// The single-part call is in flight.
+    Pending,
 }
 
 /// An operation of one usage.

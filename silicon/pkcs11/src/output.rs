@@ -1,5 +1,6 @@
 //! The caller's output buffer and its length word, by the conventions of PKCS#11 (section 5.2).
 
+use crate::flights::Buffer;
 use crate::outcome::Outcome;
 use cryptoki_sys::{CK_ULONG, CKR_ARGUMENTS_BAD};
 
@@ -85,6 +86,14 @@ impl Output {
     pub fn tell(&self, length: u64) {
         // SAFETY: the caller's own word, checked not to be null.
         unsafe { *self.length = length as CK_ULONG };
+    }
+
+    /// The buffer, for a call that is left in flight.
+    pub fn buffer(&self) -> Buffer {
+        Buffer {
+            base: self.buffer,
+            room: self.room(),
+        }
     }
 
     /// Whether the buffer shares bytes with the input.

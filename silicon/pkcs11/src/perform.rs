@@ -3,6 +3,7 @@
 //! A whole operation is one message. Only parts, and data beyond the largest message, make a stream at
 //! the module. `operation.rs` has the phases.
 
+use crate::flights::{Buffer, Function};
 use crate::mechanism;
 use crate::operation::Phase;
 use crate::outcome::{Outcome, check};
@@ -14,7 +15,7 @@ use casemate_transport::layout::MESSAGE_MAX;
 use casemate_transport::message::{FLAG_LENGTH_ONLY, Operation as Code, Usage};
 use cryptoki_sys::{
     CK_MECHANISM, CK_OBJECT_HANDLE, CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL, CKR_DEVICE_REMOVED,
-    CKR_FUNCTION_NOT_SUPPORTED, CKR_OPERATION_ACTIVE, CKR_OPERATION_NOT_INITIALIZED,
+    CKR_FUNCTION_NOT_SUPPORTED, CKR_OPERATION_ACTIVE, CKR_OPERATION_NOT_INITIALIZED, CKR_PENDING,
     CKR_SIGNATURE_LEN_RANGE,
 };
 
@@ -115,6 +116,9 @@ impl Session {
             message.header.aux = usage as u64;
             let _ = self.exchange(&mut message, Loss::Report, |_, _| {});
         }
+        if self.operation(usage).phase == Phase::Pending {
+            self.give_up(usage);
+        }
         self.operation(usage).end();
     }
 
@@ -124,6 +128,9 @@ impl Session {
         if phase == Phase::Idle {
             return Err(CKR_OPERATION_NOT_INITIALIZED);
         }
+        if phase == Phase::Pending {
+            return Err(CKR_OPERATION_ACTIVE);
+        }
         if phase == other {
             self.cancel(usage);
             return Err(CKR_OPERATION_ACTIVE);
@@ -131,10 +138,11 @@ impl Session {
         Ok(())
     }
 
-    /// Ends the operation after an error, but not after CKR_BUFFER_TOO_SMALL.
+    /// Ends the operation after an error, but not after CKR_BUFFER_TOO_SMALL or CKR_PENDING.
     fn settle(&mut self, usage: Usage, outcome: Outcome) -> Outcome {
         if let Err(code) = outcome
             && code != CKR_BUFFER_TOO_SMALL
+            && code != CKR_PENDING
         {
             self.cancel(usage);
         }
@@ -185,7 +193,9 @@ impl Session {
                     _ => SIGNATURE_MAX,
                 };
                 let code = single_code(usage);
+                let bound = self.output_bound(usage, data);
                 self.with_operation(usage, code, (&[], data), |session, message| {
+                    session.depart_single(usage, message, &output, bound)?;
                     session.call_into(message, Loss::Repeat, &output.limited(limit))
                 })?;
             }
@@ -196,6 +206,52 @@ impl Session {
             self.operation(usage).phase = Phase::Asked;
         }
         self.settle(usage, outcome)
+    }
+
+    /// The most that the single-part call can give, where that is known without asking.
+    fn output_bound(&mut self, usage: Usage, data: &[u8]) -> Option<usize> {
+        if !self.is_asynchronous() {
+            return None;
+        }
+        let operation = self.operation(usage);
+        match usage {
+            Usage::Encrypt => {
+                let growth = mechanism::growth(operation.mechanism, &operation.parameters)?;
+                Some(data.len() + growth)
+            }
+            Usage::Decrypt => {
+                let tag = mechanism::tag_bytes(operation.mechanism, &operation.parameters);
+                Some(data.len().saturating_sub(tag))
+            }
+            Usage::VerifyRecover => Some(data.len()),
+            _ => usize::try_from(operation.length)
+                .ok()
+                .filter(|length| *length > 0),
+        }
+    }
+
+    /// In an asynchronous session: leaves the single-part call in flight if its output fits.
+    fn depart_single(
+        &mut self,
+        usage: Usage,
+        message: &mut Request<'_>,
+        output: &Output,
+        bound: Option<usize>,
+    ) -> Outcome {
+        let Some(bound) = bound.filter(|bound| *bound <= output.room()) else {
+            return Ok(());
+        };
+        message.header.capacity = u32::try_from(bound).unwrap_or(u32::MAX);
+        let outcome = self.depart(
+            single_function(usage),
+            message,
+            Loss::Repeat,
+            output.buffer(),
+        );
+        if outcome == Err(CKR_PENDING) {
+            self.operation(usage).phase = Phase::Pending;
+        }
+        outcome
     }
 
     /// How long the output of the single-part call will be, at most.
@@ -258,6 +314,7 @@ impl Session {
     pub fn stream(&mut self, usage: Usage) -> Outcome {
         match self.operation(usage).phase {
             Phase::Idle => Err(CKR_OPERATION_NOT_INITIALIZED),
+            Phase::Pending => Err(CKR_OPERATION_ACTIVE),
             Phase::Streaming => {
                 self.open()?;
                 // A new connection has ended the stream.
@@ -432,7 +489,12 @@ impl Session {
     }
 
     /// The single-part verification.
-    pub fn verify(&mut self, data: Outcome<&[u8]>, signature: Outcome<&[u8]>) -> Outcome {
+    pub fn verify(
+        &mut self,
+        function: Function,
+        data: Outcome<&[u8]>,
+        signature: Outcome<&[u8]>,
+    ) -> Outcome {
         self.running(Usage::Verify, Phase::Streaming)?;
         let outcome = data.and_then(|data| {
             let signature = bounded(signature?)?;
@@ -445,7 +507,16 @@ impl Session {
                 usage,
                 Code::Verify,
                 (signature, data),
-                |session, message| session.call(message, Loss::Repeat, |_, _| {}),
+                |session, message| {
+                    if session.is_asynchronous() {
+                        let left = session.depart(function, message, Loss::Repeat, Buffer::NONE);
+                        if left == Err(CKR_PENDING) {
+                            session.operation(usage).phase = Phase::Pending;
+                        }
+                        left?;
+                    }
+                    session.call(message, Loss::Repeat, |_, _| {})
+                },
             )?;
             self.operation(Usage::Verify).end();
             Ok(())
@@ -473,6 +544,18 @@ fn bounded(signature: &[u8]) -> Outcome<&[u8]> {
         return Err(CKR_SIGNATURE_LEN_RANGE);
     }
     Ok(signature)
+}
+
+fn single_function(usage: Usage) -> Function {
+    match usage {
+        Usage::Sign => Function::Sign,
+        Usage::Encrypt => Function::Encrypt,
+        Usage::Decrypt => Function::Decrypt,
+        Usage::SignRecover => Function::SignRecover,
+        Usage::VerifyRecover => Function::VerifyRecover,
+        Usage::Verify => Function::Verify,
+        _ => Function::Digest,
+    }
 }
 
 fn single_code(usage: Usage) -> Code {

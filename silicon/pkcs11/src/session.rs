@@ -1,15 +1,17 @@
 //! A session: its operations, its connection, and the way of one request to the module and back.
 
+use crate::flights::{Buffer, Flights, Function};
 use crate::link::{Link, Slot};
-use crate::operation::{MessageOperation, Operation};
+use crate::operation::{MessageOperation, Operation, Phase};
 use crate::outcome::Outcome;
 use crate::output::Output;
 use crate::verdicts::Verdicts;
 use casemate_transport::client::{Connection, Patience, Request, SubmitError};
 use casemate_transport::message::{Operation as Code, ResponseHeader, Usage};
 use cryptoki_sys::{
-    CK_FLAGS, CK_RV, CKF_RW_SESSION, CKR_BUFFER_TOO_SMALL, CKR_DATA_LEN_RANGE, CKR_DEVICE_MEMORY,
-    CKR_DEVICE_REMOVED, CKR_OK,
+    CK_ASYNC_DATA, CK_FLAGS, CK_RV, CKF_ASYNC_SESSION, CKF_RW_SESSION, CKR_BUFFER_TOO_SMALL,
+    CKR_DATA_LEN_RANGE, CKR_DEVICE_MEMORY, CKR_DEVICE_REMOVED, CKR_OK, CKR_OPERATION_ACTIVE,
+    CKR_PENDING, CKR_SESSION_ASYNC_NOT_SUPPORTED,
 };
 use std::sync::Arc;
 
@@ -41,6 +43,8 @@ pub struct Session {
     pub messages: [MessageOperation; 4],
     /// Handles that C_FindObjects has not given out yet, last first.
     pub found: Option<Vec<u64>>,
+    /// Calls in flight; None: not an asynchronous session.
+    flights: Option<Box<Flights>>,
 }
 
 impl Session {
@@ -56,6 +60,7 @@ impl Session {
             operations: Default::default(),
             messages: Default::default(),
             found: None,
+            flights: (flags & CKF_ASYNC_SESSION != 0).then(|| Box::new(Flights::new())),
         }
     }
 
@@ -88,6 +93,9 @@ impl Session {
         self.messages
             .iter_mut()
             .for_each(MessageOperation::end_stream);
+        if let Some(flights) = &mut self.flights {
+            flights.lose();
+        }
         let link = if again {
             self.slot.reconnect()?
         } else {
@@ -115,7 +123,8 @@ impl Session {
         self.number = 0;
         let link = Arc::clone(self.link()?);
         let mut request = request(Code::OpenSession);
-        request.header.aux = u64::from(self.flags & CKF_RW_SESSION != 0);
+        request.header.aux =
+            u64::from(self.flags & CKF_RW_SESSION != 0) | u64::from(self.is_asynchronous()) << 1;
         let answer = link
             .connection
             .call(&request, &mut self.patience, |header, _| header)
@@ -132,6 +141,9 @@ impl Session {
             .take()
             .filter(|link| !link.connection.is_lost() && self.number != 0)
         {
+            if let Some(flights) = &mut self.flights {
+                flights.cancel(Some(&link.connection), None);
+            }
             let mut request = request(Code::CloseSession);
             request.header.session = self.number;
             let _ = link
@@ -167,6 +179,103 @@ impl Session {
                 Err(SubmitError::Lost) if attempts > 0 => {}
                 Err(error) => return Err(result_of(error)),
             }
+        }
+    }
+
+    // --- calls in flight ---------------------------------------------------------------------------
+
+    /// Whether calls may be left in flight.
+    pub fn is_asynchronous(&self) -> bool {
+        self.flights.is_some()
+    }
+
+    /// Whether a call of this function is in flight.
+    pub fn is_in_flight(&mut self, function: Function) -> bool {
+        self.flights
+            .as_mut()
+            .is_some_and(|flights| flights.has(function))
+    }
+
+    /// Whether a call that makes keys is in flight.
+    pub fn makes_keys(&self) -> bool {
+        self.flights
+            .as_ref()
+            .is_some_and(|flights| flights.makes_keys())
+    }
+
+    /// Sends a request whose answer `complete` takes: CKR_PENDING. Ok: it could not be left in
+    /// flight, and has not been sent.
+    pub fn depart(
+        &mut self,
+        function: Function,
+        request: &mut Request<'_>,
+        loss: Loss,
+        buffer: Buffer,
+    ) -> Outcome {
+        if self.is_in_flight(function) {
+            return Err(CKR_OPERATION_ACTIVE);
+        }
+        let mut attempts = if loss == Loss::Repeat { 2 } else { 1 };
+        loop {
+            self.open()?;
+            attempts -= 1;
+            let (Some(link), Some(flights)) = (&self.link, &mut self.flights) else {
+                return Ok(());
+            };
+            // A stream carries one message at a time.
+            if !link.connection.keeps_in_flight() {
+                return Ok(());
+            }
+            request.header.session = self.number;
+            match link.connection.try_submit(request) {
+                Ok(ticket) => {
+                    flights.depart(function, ticket, buffer);
+                    return Err(CKR_PENDING);
+                }
+                Err(SubmitError::Busy) => return Ok(()),
+                Err(SubmitError::Lost) if attempts > 0 => {}
+                Err(error) => return Err(result_of(error)),
+            }
+        }
+    }
+
+    /// As `call`; in an asynchronous session CKR_PENDING, and the answer comes by `complete`.
+    pub fn call_or_depart(
+        &mut self,
+        function: Function,
+        request: &mut Request<'_>,
+    ) -> Outcome<ResponseHeader> {
+        if self.is_asynchronous() {
+            self.depart(function, request, Loss::Report, Buffer::NONE)?;
+        }
+        self.call(request, Loss::Report, |_, _| {})
+    }
+
+    /// C_AsyncComplete.
+    ///
+    /// # Safety
+    /// As `Flights::complete`.
+    pub unsafe fn complete(&mut self, function: Function, result: *mut CK_ASYNC_DATA) -> Outcome {
+        let flights = self
+            .flights
+            .as_mut()
+            .ok_or(CKR_SESSION_ASYNC_NOT_SUPPORTED)?;
+        let connection = self.link.as_ref().map(|link| &link.connection);
+        // SAFETY: by this function's contract.
+        let outcome = unsafe { flights.complete(function, connection, &mut self.patience, result) };
+        if !flights.has(function)
+            && let Some(usage) = function.usage()
+            && self.operation(usage).phase == Phase::Pending
+        {
+            self.operation(usage).end();
+        }
+        outcome
+    }
+
+    /// Gives up the call of this operation that is in flight.
+    pub fn give_up(&mut self, usage: Usage) {
+        if let Some(flights) = &mut self.flights {
+            flights.cancel(self.link.as_ref().map(|link| &link.connection), Some(usage));
         }
     }
 
@@ -215,6 +324,6 @@ pub fn result_of(error: SubmitError) -> CK_RV {
     match error {
         SubmitError::Lost => CKR_DEVICE_REMOVED,
         SubmitError::TooLarge => CKR_DATA_LEN_RANGE,
-        SubmitError::NoBulk => CKR_DEVICE_MEMORY,
+        SubmitError::NoBulk | SubmitError::Busy => CKR_DEVICE_MEMORY,
     }
 }

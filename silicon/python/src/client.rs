@@ -32,7 +32,7 @@ fn submit_failed(error: SubmitError) -> PyErr {
         SubmitError::TooLarge => {
             PyValueError::new_err("the message is larger than a message may be (16 MiB)")
         }
-        SubmitError::NoBulk => PyOSError::new_err(
+        SubmitError::NoBulk | SubmitError::Busy => PyOSError::new_err(
             "the partition's quota of mapped bytes leaves no room for so large a message",
         ),
     }

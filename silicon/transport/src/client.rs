@@ -88,6 +88,8 @@ pub enum SubmitError {
     TooLarge,
     /// The module grants no further bulk region.
     NoBulk,
+    /// So many requests are in flight that the places left are kept for those that are waited for.
+    Busy,
 }
 
 impl From<Lost> for SubmitError {
@@ -203,6 +205,34 @@ impl Connection {
         match self {
             Self::Ring(ring) => ring.submit(request).map(Ticket::Ring),
             Self::Stream(stream) => stream.exchange(request).map(Ticket::Stream),
+        }
+    }
+
+    /// As `submit`, for a request that stays in flight while its caller does other things: never
+    /// waits for a place, and says `Busy` before the last places are taken.
+    pub fn try_submit(&self, request: &Request<'_>) -> Result<Ticket, SubmitError> {
+        match self {
+            Self::Ring(ring) => ring.try_submit(request).map(Ticket::Ring),
+            Self::Stream(stream) => stream.exchange(request).map(Ticket::Stream),
+        }
+    }
+
+    /// Whether a request can be on its way while its caller does other things.
+    pub fn keeps_in_flight(&self) -> bool {
+        matches!(self, Self::Ring(_))
+    }
+
+    /// Rings once more for a request that no worker has taken yet.
+    pub fn nudge(&self, ticket: &Ticket) {
+        if let (Self::Ring(ring), Ticket::Ring(ticket)) = (self, ticket) {
+            ring.nudge(ticket);
+        }
+    }
+
+    /// Gives up waiting for an answer; what the request does at the module is done all the same.
+    pub fn forget(&self, ticket: Ticket) {
+        if let (Self::Ring(ring), Ticket::Ring(ticket)) = (self, ticket) {
+            ring.forget(ticket);
         }
     }
 

@@ -27,6 +27,9 @@ use std::time::{Duration, Instant};
 const NUDGE_AFTER: Duration = Duration::from_micros(10);
 /// A sleeper looks this often whether the module still lives.
 const LIFE_CHECK: Duration = Duration::from_millis(100);
+/// Slots and bulk regions that `try_submit` leaves for requests that are waited for.
+const SLOTS_KEPT: u32 = 16;
+const BULK_KEPT: usize = 2;
 
 /// A request that is on its way. Wait for it: the slot is free again only then.
 #[derive(Debug)]
@@ -61,6 +64,9 @@ pub struct RingConnection {
     freed_lock: Mutex<()>,
     sequences: [AtomicU32; SLOT_COUNT],
     bulk: ManuallyDrop<Mutex<Bulk>>,
+    /// Requests that nobody waits for; their places come back once they are answered.
+    forgotten: Mutex<Vec<Ticket>>,
+    any_forgotten: AtomicBool,
     lost: AtomicBool,
     welcome: Welcome,
     process: u32,
@@ -94,6 +100,8 @@ impl RingConnection {
                 regions: Vec::new(),
                 free: Vec::new(),
             })),
+            forgotten: Mutex::new(Vec::new()),
+            any_forgotten: AtomicBool::new(false),
             lost: AtomicBool::new(false),
             welcome,
             process: std::process::id(),
@@ -139,11 +147,19 @@ impl RingConnection {
         if self.is_lost() { Err(Lost) } else { Ok(()) }
     }
 
-    fn take_slot(&self) -> Result<u32, Lost> {
+    /// A free slot, waited for; with `kept`, `Busy` unless more than so many are free.
+    fn take_slot(&self, kept: Option<u32>) -> Result<u32, SubmitError> {
+        if self.any_forgotten.load(Ordering::Relaxed) {
+            self.reap();
+        }
         loop {
             let free = self.free.load(Ordering::Relaxed);
+            if kept.is_some_and(|kept| free.count_ones() <= kept) {
+                return Err(SubmitError::Busy);
+            }
             if free == 0 {
                 self.check()?;
+                self.reap();
                 let guard = self
                     .freed_lock
                     .lock()
@@ -175,8 +191,15 @@ impl RingConnection {
         }
     }
 
-    fn take_bulk(&self) -> Result<usize, SubmitError> {
+    fn take_bulk(&self, kept: usize) -> Result<usize, SubmitError> {
+        if self.any_forgotten.load(Ordering::Relaxed) {
+            self.reap();
+        }
         let mut bulk = self.bulk.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = bulk.regions.len() - bulk.free.len();
+        if kept > 0 && used + kept >= BULK_REGIONS {
+            return Err(SubmitError::Busy);
+        }
         if let Some(index) = bulk.free.pop() {
             return Ok(index);
         }
@@ -217,8 +240,24 @@ impl RingConnection {
             .push(index);
     }
 
-    /// Writes a request into a free slot and publishes it.
+    /// Writes a request into a free slot and publishes it; waits for a slot.
     pub fn submit(&self, request: &Request<'_>) -> Result<Ticket, SubmitError> {
+        self.submit_keeping(request, None, 0)
+    }
+
+    /// As `submit`, for requests that stay in flight while their caller does other things: `Busy`
+    /// rather than waiting, and before the last slots are taken, so that requests in flight never
+    /// leave one that is waited for without a place.
+    pub fn try_submit(&self, request: &Request<'_>) -> Result<Ticket, SubmitError> {
+        self.submit_keeping(request, Some(SLOTS_KEPT), BULK_KEPT)
+    }
+
+    fn submit_keeping(
+        &self,
+        request: &Request<'_>,
+        slots_kept: Option<u32>,
+        bulk_kept: usize,
+    ) -> Result<Ticket, SubmitError> {
         if self.is_lost() {
             return Err(SubmitError::Lost);
         }
@@ -237,18 +276,18 @@ impl RingConnection {
             if header.sections(Some(BULK_BYTES)).is_none() {
                 return Err(SubmitError::TooLarge);
             }
-            let index = self.take_bulk()?;
+            let index = self.take_bulk(bulk_kept)?;
             header.region = u16::try_from(index + 1).unwrap_or(0);
             (header.sections(Some(BULK_BYTES)), Some(index))
         };
         let Some(sections) = sections else {
             return Err(SubmitError::TooLarge);
         };
-        let slot = match self.take_slot() {
+        let slot = match self.take_slot(slots_kept) {
             Ok(slot) => slot,
-            Err(lost) => {
+            Err(error) => {
                 bulk.into_iter().for_each(|index| self.release_bulk(index));
-                return Err(lost.into());
+                return Err(error);
             }
         };
         let sequence = self
@@ -293,6 +332,56 @@ impl RingConnection {
         protocol::is_answered(self.ring.answered(ticket.slot), ticket.sequence) || self.is_lost()
     }
 
+    /// Rings once more for a request that no worker has taken yet: those awake may all be busy.
+    pub fn nudge(&self, ticket: &Ticket) {
+        if protocol::is_pending(self.ring.pending(), ticket.slot) {
+            self.ring_bell();
+        }
+    }
+
+    /// Gives up waiting: the answer is dropped, and its place is free again once it has come.
+    pub fn forget(&self, ticket: Ticket) {
+        if self.is_lost() {
+            return;
+        }
+        self.forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(ticket);
+        self.any_forgotten.store(true, Ordering::Relaxed);
+        self.reap();
+    }
+
+    /// Frees the places of forgotten requests that are answered.
+    #[cold]
+    fn reap(&self) {
+        let mut forgotten = self
+            .forgotten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        forgotten.retain(|ticket| {
+            if !protocol::is_answered(self.ring.answered(ticket.slot), ticket.sequence) {
+                return true;
+            }
+            self.release(ticket);
+            false
+        });
+        self.any_forgotten
+            .store(!forgotten.is_empty(), Ordering::Relaxed);
+    }
+
+    /// The answer has been read: the request's places are free.
+    fn release(&self, ticket: &Ticket) {
+        if ticket.secret {
+            self.wipe(ticket);
+        }
+        ticket
+            .bulk
+            .into_iter()
+            .for_each(|index| self.release_bulk(index));
+        self.release_slot(ticket.slot);
+    }
+
     /// Waits for the answer and hands its header and output to `read`; at most
     /// `layout::MESSAGE_MAX` and some bytes. With an error result the output is empty.
     pub fn wait<T>(
@@ -312,30 +401,29 @@ impl RingConnection {
         } else {
             0
         };
-        let base = match ticket.bulk {
+        let base = self.data_of(&ticket);
+        // SAFETY: `length` bytes from `base` are mapped (`room`). The module has answered and does
+        // not write the slot again before the next request, and the client trusts its module.
+        let output = unsafe { std::slice::from_raw_parts(base.cast_const(), length) };
+        let value = read(response, output);
+        self.release(&ticket);
+        Ok(value)
+    }
+
+    /// Where a request's data and its output stand.
+    fn data_of(&self, ticket: &Ticket) -> *mut u8 {
+        match ticket.bulk {
             None => self
                 .ring
                 .payload(ticket.slot)
                 .wrapping_add(ticket.sections.data.offset),
             Some(index) => self.bulk_base(index),
-        };
-        // SAFETY: `length` bytes from `base` are mapped (`room`). The module has answered and does
-        // not write the slot again before the next request, and the client trusts its module.
-        let output = unsafe { std::slice::from_raw_parts(base.cast_const(), length) };
-        let value = read(response, output);
-        if ticket.secret {
-            self.wipe(&ticket, base);
         }
-        ticket
-            .bulk
-            .into_iter()
-            .for_each(|index| self.release_bulk(index));
-        self.release_slot(ticket.slot);
-        Ok(value)
     }
 
     /// Overwrites what an answered request carried.
-    fn wipe(&self, ticket: &Ticket, data: *mut u8) {
+    fn wipe(&self, ticket: &Ticket) {
+        let data = self.data_of(ticket);
         let Sections {
             first, data: sent, ..
         } = ticket.sections;

@@ -238,7 +238,7 @@ pub fn serve_peer(mut peer: UnixStream, module: &Path) -> io::Result<()> {
         match answer {
             Ok(frame) => peer.write_all(&frame)?,
             Err(SubmitError::Lost) => return Err(io::Error::other("the module has gone")),
-            Err(SubmitError::TooLarge | SubmitError::NoBulk) => {
+            Err(SubmitError::TooLarge | SubmitError::NoBulk | SubmitError::Busy) => {
                 // CKR_DATA_LEN_RANGE: the message is no message for this partition.
                 let header = ResponseHeader {
                     result: 0x21,

@@ -121,10 +121,16 @@ impl Call<'_> {
             .collect();
         let (output, value0, value1) = answer(&handles);
         let partition = self.partition.clone();
+        let connection = self.connection.clone();
         let apply = move || {
-            objects.into_iter().for_each(|object| {
+            for object in objects {
+                let (handle, owned) = (object.handle, object.owner.is_some());
                 partition.insert(object);
-            });
+                // A session that was closed meanwhile has taken its objects along; not this one.
+                if owned && !connection.sessions().contains_key(&session.id) {
+                    partition.remove(handle);
+                }
+            }
             Ok(Outcome::Bytes(output, value0, value1))
         };
         if records.is_empty() {

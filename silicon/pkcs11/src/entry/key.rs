@@ -1,5 +1,6 @@
 //! Key management (PKCS#11 3.2, section 5.18): generate, wrap, unwrap, derive, encapsulate.
 
+use crate::flights::Function;
 use crate::mechanism;
 use crate::outcome::{Outcome, entries};
 use crate::output::{Output, input, store};
@@ -65,7 +66,7 @@ entries! {
         let mut parameters = Vec::new();
         let mut order = with_mechanism(Code::GenerateKey, mechanism, &mut parameters)?;
         order.data = &template;
-        let answer = session.call(&mut order, Loss::Report, |_, _| {})?;
+        let answer = session.call_or_depart(Function::GenerateKey, &mut order)?;
         store(key, answer.value0)
     }
 
@@ -87,7 +88,7 @@ entries! {
         let mut order = with_mechanism(Code::GenerateKeyPair, mechanism, &mut parameters)?;
         order.first = &public;
         order.data = &private;
-        let answer = session.call(&mut order, Loss::Report, |_, _| {})?;
+        let answer = session.call_or_depart(Function::GenerateKeyPair, &mut order)?;
         store(public_key, answer.value0)?;
         store(private_key, answer.value1)
     }
@@ -131,7 +132,7 @@ entries! {
         order.header.object = unwrapping_key;
         order.first = &template;
         order.data = wrapped;
-        let answer = session.call(&mut order, Loss::Report, |_, _| {})?;
+        let answer = session.call_or_depart(Function::UnwrapKey, &mut order)?;
         store(key, answer.value0)
     }
 
@@ -206,7 +207,7 @@ entries! {
         order.header.object = private_key;
         order.first = &template;
         order.data = ciphertext;
-        let answer = session.call(&mut order, Loss::Report, |_, _| {})?;
+        let answer = session.call_or_depart(Function::DecapsulateKey, &mut order)?;
         store(key, answer.value0)
     }
 
@@ -278,7 +279,7 @@ entries! {
         order.first = &template;
         order.second = associated;
         order.data = wrapped;
-        let answer = session.call(&mut order, Loss::Report, |_, _| {})?;
+        let answer = session.call_or_depart(Function::UnwrapKeyAuthenticated, &mut order)?;
         store(key, answer.value0)
     }
 }

@@ -29,9 +29,6 @@ entries! {
         if flags & CKF_SERIAL_SESSION == 0 {
             return Err(CKR_SESSION_PARALLEL_NOT_SUPPORTED);
         }
-        if flags & CKF_ASYNC_SESSION != 0 {
-            return Err(CKR_SESSION_ASYNC_NOT_SUPPORTED);
-        }
         let mut session = Session::new(slot, flags);
         session.open().map_err(|code| match code {
             CKR_DEVICE_REMOVED => CKR_TOKEN_NOT_PRESENT,
@@ -84,6 +81,11 @@ entries! {
         }
         if flags & CKF_FIND_OBJECTS != 0 {
             session.found = None;
+        }
+        // A key that is being made will be there.
+        const MAKING: CK_FLAGS = CKF_GENERATE | CKF_GENERATE_KEY_PAIR | CKF_UNWRAP | CKF_DECAPSULATE;
+        if flags & MAKING != 0 && session.makes_keys() {
+            return Err(CKR_OPERATION_CANCEL_FAILED);
         }
         Ok(())
     }

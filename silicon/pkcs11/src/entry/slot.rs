@@ -133,7 +133,7 @@ entries! {
             manufacturerID: told.manufacturer,
             model: told.model,
             serialNumber: told.serial,
-            flags: told.flags,
+            flags: told.flags | CKF_ASYNC_SESSION_SUPPORTED,
             ulMaxSessionCount: limit(told.sessions_max),
             ulSessionCount: told.sessions,
             ulMaxRwSessionCount: limit(told.rw_sessions_max),

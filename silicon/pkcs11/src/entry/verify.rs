@@ -1,5 +1,6 @@
 //! Verification (PKCS#11 3.2, sections 5.15 and 5.16).
 
+use crate::flights::Function;
 use crate::operation::Phase;
 use crate::outcome::entries;
 use crate::output::{Output, input};
@@ -18,7 +19,11 @@ entries! {
         signature: *mut CK_BYTE, signature_length: CK_ULONG,
     ) {
         let mut session = STATE.session(session)?;
-        session.verify(input(data, length), input(signature, signature_length))
+        session.verify(
+            Function::Verify,
+            input(data, length),
+            input(signature, signature_length),
+        )
     }
 
     fn C_VerifyUpdate(session: CK_SESSION_HANDLE, data: *mut CK_BYTE, length: CK_ULONG) {
@@ -70,7 +75,7 @@ entries! {
         let mut session = STATE.session(session)?;
         let signature = session.operation(Usage::Verify).signature.take();
         let signature = signature.ok_or(CKR_OPERATION_NOT_INITIALIZED)?;
-        session.verify(input(data, length), Ok(&signature))
+        session.verify(Function::VerifySignature, input(data, length), Ok(&signature))
     }
 
     fn C_VerifySignatureUpdate(session: CK_SESSION_HANDLE, data: *mut CK_BYTE, length: CK_ULONG) {
