@@ -71,13 +71,15 @@ class Measured:
     """One measured thing: its place, its values, and the trust claim that it supports.
 
     `label` is how a person calls it ("runtime firmware"); `claim` is the AR4SI claim that a match
-    affirms and a mismatch contraindicates.
+    affirms and a mismatch contraindicates. `optional` marks what is compared where a reference
+    value stands, and not missed where none does (a version, a mode that facts tell as well).
     """
 
     label: str
     environment: Environment
     measurement: Measurement
     claim: TrustClaim
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,8 @@ draft-deeglaze-amd-sev-snp-corim-profile (0fbed55):
 - each security patch level also by name ("reported-tcb/snp"), as an SVN of its own: the profile's
   TCB versions are one number of 64 bits, which orders them by microcode alone.
 
+Only the launch measurement is missed where no reference value stands for it.
+
 Facts: the policy's and the platform's bits, VMPL, versions, levels ("reported_tcb_snp"),
 identifiers, and whether a CRL was at hand.
 """
@@ -95,6 +97,7 @@ def _measured(report: Report, product: Product, environment: Environment) -> Ite
             environment=environment,
             measurement=Measurement(key=int(key) if isinstance(key, Key) else key, values=values),
             claim=claim,
+            optional=key is not Key.MEASUREMENT,
         )
 
     executables, configuration = TrustClaim.EXECUTABLES, TrustClaim.CONFIGURATION
