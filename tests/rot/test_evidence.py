@@ -29,7 +29,6 @@ from casemate.rot.evidence import (
     evidence,
     leaf_certificate,
     public_key_of,
-    quote_nonce,
     read_device,
 )
 from casemate.rot.fuses import DEFAULT_FUSES
@@ -105,7 +104,7 @@ def test_the_token_and_what_it_rests_on(algorithm: Algorithm) -> None:
 
     quote = pcr_quote.decode(claims[eat.PCR_QUOTE])
     fmc = x509.read_certificate(chain[3])
-    verify_quote(quote, x509.read_public_key(fmc.spki)[1], quote_nonce(NONCE))
+    verify_quote(quote, x509.read_public_key(fmc.spki)[1], pcr_quote.nonce_for(NONCE))
     log = pcr_log.decode(claims[eat.PCR_LOG])
     replayed = pcr_log.replay(log, claims[eat.DEVICE_STATUS_SIZE])
     assert {index: quote.pcrs[index] for index in range(4)} == replayed
@@ -157,7 +156,7 @@ def test_a_nonce_of_32_bytes_is_the_quotes_own() -> None:
     message, _ = cose.decode(token(root, Algorithm.ECC, nonce=nonce))
     quote = pcr_quote.decode(eat.decode_claims(message.payload)[eat.PCR_QUOTE])
     assert quote.nonce == nonce
-    assert quote_nonce(NONCE) == hashlib.sha256(NONCE).digest()
+    assert pcr_quote.nonce_for(NONCE) == hashlib.sha256(NONCE).digest()
 
 
 @pytest.mark.parametrize("nonce", [b"", bytes(7), bytes(65)])

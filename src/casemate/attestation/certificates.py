@@ -4,6 +4,8 @@ The key is SHA-256 of the certificate, SHA-256 of the issuer's key and the epoch
 (an anchor that goes takes what hung on it). Only "this key signed these bytes" is kept: validity in
 time, revocation, names and extensions are looked at in every appraisal. Bounded, oldest use first
 out. Failures are not kept.
+
+Beside it, what was read from bytes (a certificate's fields): reading depends on the bytes alone.
 """
 
 from __future__ import annotations
@@ -12,9 +14,14 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 #: Entries kept at most: a fleet's shared upper certificates and a working set of hosts' own.
 DEFAULT_CAPACITY = 65_536
+#: Readings kept at most: each is a few KiB.
+READ_CAPACITY = 4_096
+
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -24,7 +31,9 @@ class VerifiedCertificates:
     capacity: int = DEFAULT_CAPACITY
     hits: int = 0
     misses: int = 0
+    read_capacity: int = READ_CAPACITY
     _entries: OrderedDict[tuple[bytes, bytes, int], None] = field(default_factory=OrderedDict)
+    _read: OrderedDict[tuple[object, bytes], Any] = field(default_factory=OrderedDict)
 
     def check(
         self, certificate: bytes, issuer_spki: bytes, epoch: int, verify: Callable[[], None]
@@ -47,3 +56,20 @@ class VerifiedCertificates:
         self._entries[key] = None
         if len(self._entries) > self.capacity:
             self._entries.popitem(last=False)
+
+    def read(self, data: bytes, parse: Callable[[bytes], _T]) -> _T:
+        """`parse(data)`, or what it returned before for the same bytes.
+
+        `parse` is a function of a module (its identity is part of the key) that returns something
+        immutable; what it raises passes through.
+        """
+        key = (parse, hashlib.sha256(data).digest())
+        if key in self._read:
+            self._read.move_to_end(key)
+            found: _T = self._read[key]
+            return found
+        result = parse(data)
+        self._read[key] = result
+        if len(self._read) > self.read_capacity:
+            self._read.popitem(last=False)
+        return result

@@ -57,6 +57,13 @@ def mldsa_message(pcrs: tuple[bytes, ...], nonce: bytes) -> bytes:
     return hashlib.sha512(b"".join(pcrs) + nonce).digest()[::-1]
 
 
+def nonce_for(verifier_nonce: bytes) -> bytes:
+    """A quote's nonce for a verifier's: itself if it has 32 bytes, else its SHA-256."""
+    if len(verifier_nonce) == NONCE_SIZE:
+        return verifier_nonce
+    return hashlib.sha256(verifier_nonce).digest()
+
+
 def checksum(data: bytes) -> int:
     """The mailbox checksum over a response after the checksum field: the sum of all is 0."""
     return -sum(data) & 0xFFFFFFFF

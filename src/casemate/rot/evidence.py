@@ -38,11 +38,6 @@ _VENDOR, _MODEL = "Casemate", "Caliptra 2.x root of trust"
 _COSE_ALGORITHM = {Algorithm.ECC: cose.ESP384, Algorithm.MLDSA: cose.ML_DSA_87}
 
 
-def quote_nonce(nonce: bytes) -> bytes:
-    """The PCR quote's nonce for a verifier's: itself if it has 32 bytes, else its SHA-256."""
-    return nonce if len(nonce) == pcr_quote.NONCE_SIZE else hashlib.sha256(nonce).digest()
-
-
 def leaf_certificate(attester: Attester, algorithm: Algorithm) -> bytes:
     """The certificate (DER) of the key that signs evidence; each measurement changes it."""
     return attester.leaf(algorithm, EVIDENCE_LABEL)
@@ -73,7 +68,7 @@ def evidence(
         report[eat.PARTITION_CHAIN] = list(partition_chain)
     leaf = leaf_certificate(attester, algorithm)
     chain = attester.chain(algorithm)
-    quote = attester.quote(algorithm, quote_nonce(nonce))
+    quote = attester.quote(algorithm, pcr_quote.nonce_for(nonce))
     log = attester.log()
     try:
         device = read_device(chain, quote, log)

@@ -24,9 +24,10 @@ class Selection:
 
 def families() -> tuple[Family, ...]:
     """Every family, composites first. Their modules load here, not before."""
+    from casemate.attestation.evidence.caliptra.families import caliptra_families
     from casemate.attestation.evidence.sev_snp import SevSnp
 
-    return (SevSnp(),)
+    return (SevSnp(), *caliptra_families())
 
 
 def select(pieces: Sequence[Piece], known: Sequence[Family]) -> tuple[Selection, ...]:

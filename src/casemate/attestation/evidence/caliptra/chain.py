@@ -1,0 +1,374 @@
+"""The certificate chain of a Caliptra device, from an anchor of the operator's down to a leaf.
+
+    manufacturer -> IDevID -> LDevID -> FMC alias -> RT alias -> DPE leaf
+
+The anchor is a manufacturer's certificate (or any above it), or the IDevID itself, by certificate
+or request. Certificates between the two may come with the evidence or as endorsements; nothing is
+trusted for coming along.
+
+Checks, in order, each with its own error. For every certificate under its issuer, top down:
+the issuer's key signed it; it names the issuer by the issuer's own name; it names the issuer's key;
+the issuer is an authority with room in its path length; its algorithm is the chain's one. Then for
+every layer: its place in the order, key purposes, key usages, constraints, no unknown critical
+extension; from LDevID to RT alias its name and key identifier follow from its key; the UEID is the
+same wherever it stands (a DPE leaf has the label of its key in that place). Last what depends on
+time: validity at the time of appraisal, revocation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from casemate.attestation.checks import Checklist
+from casemate.attestation.endorsements import TrustAnchor
+from casemate.attestation.errors import InfrastructureError
+from casemate.attestation.evidence.caliptra.layers import Layer, Role, read_layer
+from casemate.attestation.evidence.caliptra.signatures import (
+    PublicKey,
+    SignatureError,
+    read_key,
+    verify_certificate,
+)
+from casemate.attestation.evidence.family import Context, FamilyName, Host
+from casemate.formats import dice, x509
+from casemate.formats.der_reader import DerError
+
+#: Certificates of one chain, those that were endorsed included.
+LONGEST = 12
+
+_ORDER = list(Role)
+#: The key purposes that a layer has; of an IDevID at least these.
+_PURPOSES = {
+    Role.IDEVID: {dice.KP_IDENTITY_INIT, dice.KP_ECA},
+    Role.LDEVID: {dice.KP_IDENTITY_LOC, dice.KP_ECA},
+    Role.FMC: {dice.KP_ECA, dice.KP_ATTEST_LOC},
+    Role.RUNTIME: {dice.KP_ECA},
+    Role.EXPORTED: {dice.KP_ECA},
+    Role.LEAF: {dice.KP_ATTEST_LOC},
+    Role.PARTITION: {dice.KP_ATTEST_LOC},
+}
+#: Layers that end a chain: they sign data and no certificate.
+_ENDS = (Role.LEAF, Role.PARTITION)
+#: Layers whose name and key identifier Caliptra's firmware makes of their key.
+_NAMED = (Role.LDEVID, Role.FMC, Role.RUNTIME)
+#: Which layer may stand directly above another.
+_ABOVE = {
+    Role.LDEVID: (Role.IDEVID,),
+    Role.FMC: (Role.LDEVID,),
+    Role.RUNTIME: (Role.FMC,),
+    Role.EXPORTED: (Role.RUNTIME,),
+    Role.LEAF: (Role.RUNTIME,),
+    Role.PARTITION: (Role.EXPORTED, Role.RUNTIME),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A verified chain: its layers, the topmost first; `anchor` vouches for the first.
+
+    `initial_key` is the IDevID's SubjectPublicKeyInfo where it is known: from its certificate, or
+    because it is the anchor.
+    """
+
+    layers: tuple[Layer, ...]
+    anchor: TrustAnchor
+    initial_key: bytes | None
+
+    @property
+    def leaf(self) -> Layer:
+        """The last certificate."""
+        return self.layers[-1]
+
+    def layer(self, role: Role) -> Layer | None:
+        """The layer with a role, if it is there."""
+        return next((layer for layer in self.layers if layer.role is role), None)
+
+    @property
+    def valid_until(self) -> datetime:
+        """The earliest end of a certificate."""
+        return min(layer.not_after for layer in self.layers)
+
+    @property
+    def host(self) -> Host:
+        """Whose chain it is: its IDevID's key, or its LDevID's."""
+        local = self.layer(Role.LDEVID) or self.layers[0]
+        key, kind = (
+            (local.certificate.spki, "ldevid")
+            if self.initial_key is None
+            else (self.initial_key, "idevid")
+        )
+        return Host(hashlib.sha256(key).digest(), kind)
+
+    @property
+    def ueid(self) -> bytes | None:
+        """The UEID that its certificates state."""
+        return next((layer.ueid for layer in self.layers if layer.ueid is not None), None)
+
+
+def read_chain(
+    certificates: Iterable[bytes], context: Context, checks: Checklist
+) -> tuple[Layer, ...]:
+    """Read certificates (DER) in the order in which they came. Raises EvidenceError."""
+    layers = []
+    for position, data in enumerate(certificates):
+        try:
+            layers.append(context.certificates.read(data, read_layer))
+        except (DerError, SignatureError) as error:
+            checks.refuse("certificate", f"certificate {position} of the chain: {error}")
+    return tuple(layers)
+
+
+def verify_chain(
+    layers: Sequence[Layer], context: Context, checks: Checklist, *, family: FamilyName
+) -> Chain:
+    """Verify a chain given the topmost first. Raises EvidenceError, InfrastructureError.
+
+    Infrastructure it is only where there is no anchor at all for this family: evidence cannot
+    cause that.
+    """
+    checks.require("chain-length", 0 < len(layers) <= LONGEST, f"{len(layers)} certificates")
+    chain = _anchored(layers, context, checks, family)
+    for issuer, layer in zip(chain.layers, chain.layers[1:], strict=False):
+        _check_link(issuer, layer, context, checks)
+    for above, layer in zip((None, *chain.layers), chain.layers, strict=False):
+        _check_layer(above, layer, chain, checks)
+    _check_path_lengths(chain.layers, checks)
+    _check_time(chain, context, checks)
+    return chain
+
+
+def _applicable(context: Context, family: FamilyName) -> tuple[TrustAnchor, ...]:
+    anchors = tuple(
+        anchor
+        for anchor in context.endorsements.anchors
+        if not anchor.purposes or family.value in anchor.purposes
+    )
+    if not anchors:
+        raise InfrastructureError(
+            "there is no anchor for Caliptra devices",
+            advice="give the manufacturer's certificate, or the device's IDevID certificate or "
+            "request, as an endorsement",
+        )
+    return anchors
+
+
+def _anchored(
+    layers: Sequence[Layer], context: Context, checks: Checklist, family: FamilyName
+) -> Chain:
+    anchors = _applicable(context, family)
+    by_key = {anchor.spki: anchor for anchor in anchors}
+    path = list(layers)
+    while True:
+        for position, layer in enumerate(path):
+            if (own := by_key.get(layer.certificate.spki)) is not None:
+                # The operator named this very key: what stands above it does not matter.
+                below = tuple(path[position + 1 :])
+                checks.require(
+                    "anchor", bool(below), f"{layer.title} is the anchor itself: nothing to verify"
+                )
+                _check_under_anchor(own, layer, below[0], context, checks)
+                return Chain(below, own, own.spki if layer.role is Role.IDEVID else None)
+        top = path[0]
+        for anchor in anchors:
+            if _may_issue(anchor, top) and _signs(anchor.spki, top, context):
+                _require_position(anchor, top, checks)
+                checks.require("anchor", True, "", passed=f"{anchor.name} signed {top.title}")
+                initial = top.certificate.spki if top.role is Role.IDEVID else None
+                if top.role is Role.LDEVID:
+                    initial = anchor.spki
+                return Chain(tuple(path), anchor, initial)
+        above = _endorsed_issuer(top, context) if len(path) < LONGEST else None
+        if above is None:
+            checks.refuse(
+                "anchor",
+                f"{top.title} ({top.common_name}) is not signed by any of the {len(anchors)} "
+                "anchors: the chain ends at somebody who was not named",
+                expected=", ".join(anchor.name for anchor in anchors[:4]),
+                found=_name(top.certificate.issuer),
+            )
+        path.insert(0, above)
+
+
+def _may_issue(anchor: TrustAnchor, layer: Layer) -> bool:
+    """Whether an anchor may be meant by a certificate's issuer name; an IDevID key has no name."""
+    if anchor.subject:
+        return anchor.subject == layer.certificate.issuer
+    return layer.role in (Role.IDEVID, Role.LDEVID, Role.AUTHORITY)
+
+
+def _signs(spki: bytes, layer: Layer, context: Context) -> bool:
+    try:
+        key = context.certificates.read(spki, read_key)
+        _verify(layer, key, context)
+    except (DerError, SignatureError):
+        return False
+    return True
+
+
+def _require_position(anchor: TrustAnchor, top: Layer, checks: Checklist) -> None:
+    checks.require(
+        "anchor-layer",
+        top.role in (Role.AUTHORITY, Role.IDEVID, Role.LDEVID),
+        f"{anchor.name} signed {top.title}, which must hang on the layer above it",
+    )
+
+
+def _check_under_anchor(
+    anchor: TrustAnchor, own: Layer, below: Layer, context: Context, checks: Checklist
+) -> None:
+    """The certificate of the anchor's own key came along: what is below it hangs on that key."""
+    _require_position(anchor, below, checks)
+    if not _signs(anchor.spki, below, context):
+        checks.refuse(
+            f"{below.role.slug}-signature", f"{below.title} is not signed by {anchor.name}"
+        )
+    checks.require(
+        f"{below.role.slug}-issuer-name",
+        below.certificate.issuer == (anchor.subject or own.certificate.subject),
+        f"{below.title} names the issuer {_name(below.certificate.issuer)}, "
+        f"but the anchor is called {_name(anchor.subject or own.certificate.subject)}",
+    )
+
+
+def _endorsed_issuer(layer: Layer, context: Context) -> Layer | None:
+    for endorsed in context.endorsements.certificates:
+        try:
+            found = context.certificates.read(endorsed.data, read_layer)
+        except (DerError, SignatureError):
+            continue
+        if (
+            found.certificate.subject == layer.certificate.issuer
+            and found.der != layer.der
+            and _signs(found.certificate.spki, layer, context)
+        ):
+            return found
+    return None
+
+
+def _verify(layer: Layer, key: PublicKey, context: Context) -> None:
+    context.certificates.check(
+        layer.der,
+        key.spki,
+        context.endorsements.epoch,
+        lambda: verify_certificate(layer.certificate.signed, key),
+    )
+
+
+def _check_link(issuer: Layer, layer: Layer, context: Context, checks: Checklist) -> None:
+    slug, certificate = layer.role.slug, layer.certificate
+    names = certificate.issuer == issuer.certificate.subject
+    try:
+        _verify(layer, issuer.key, context)
+    except SignatureError as error:
+        checks.refuse(
+            f"{slug}-signature",
+            f"the signature of {layer.title} does not verify under the {issuer.role.value} key: "
+            f"{error}",
+        )
+    checks.require(
+        f"{slug}-issuer-name",
+        names,
+        f"the signature of {layer.title} verifies under the {issuer.role.value} key, but its "
+        f"issuer name is not the {issuer.role.value}'s subject",
+        passed=f"{layer.title} is signed by the {issuer.role.value} key and names it",
+        expected=_name(issuer.certificate.subject),
+        found=_name(certificate.issuer),
+    )
+    checks.require(
+        f"{slug}-issuer-key",
+        layer.issuer_key_id is not None and layer.issuer_key_id == issuer.key_id,
+        f"{layer.title} names another key identifier than the {issuer.role.value} certificate has",
+        expected="none" if issuer.key_id is None else issuer.key_id.hex(),
+        found="none" if layer.issuer_key_id is None else layer.issuer_key_id.hex(),
+    )
+    checks.require(
+        f"{slug}-issuer-authority",
+        issuer.authority and issuer.signs_certificates,
+        f"the {issuer.role.value} certificate is not one of an authority that signs certificates",
+    )
+    checks.require(
+        f"{slug}-algorithm",
+        layer.key.algorithm is issuer.key.algorithm,
+        f"{layer.title} has a key for {layer.key.algorithm.value} under one for "
+        f"{issuer.key.algorithm.value}",
+    )
+
+
+def _check_layer(above: Layer | None, layer: Layer, chain: Chain, checks: Checklist) -> None:
+    role, slug, title = layer.role, layer.role.slug, layer.title
+    allowed = _ABOVE.get(role)
+    if above is not None:
+        checks.require(
+            f"{slug}-place",
+            above.role in allowed if allowed else _ORDER.index(above.role) <= _ORDER.index(role),
+            f"{title} stands under the {above.role.value} certificate",
+        )
+    if (purposes := _PURPOSES.get(role)) is not None:
+        found = set(layer.purposes)
+        checks.require(
+            f"{slug}-purposes",
+            purposes <= found if role is Role.IDEVID else purposes == found,
+            f"{title} does not have the key purposes of its layer",
+            expected=", ".join(sorted(purposes)),
+            found=", ".join(sorted(found)) or "none",
+        )
+    if role in _ENDS:
+        usage = layer.signs_data and not layer.signs_certificates and not layer.authority
+    else:
+        usage = layer.authority and layer.signs_certificates
+    checks.require(
+        f"{slug}-usage", usage, f"{title} does not have the constraints and usages of its layer"
+    )
+    checks.require(
+        f"{slug}-extensions",
+        not layer.unknown_critical,
+        f"{title} has critical extensions that are not known",
+        found=", ".join(layer.unknown_critical),
+    )
+    if role in _NAMED:
+        checks.require(
+            f"{slug}-key-name",
+            layer.named_after_key and layer.key_id == hashlib.sha256(layer.key.raw).digest()[:20],
+            f"the name or key identifier of {title} does not follow from its key",
+        )
+        checks.require(f"{slug}-ueid-stated", layer.ueid is not None, f"{title} states no UEID")
+    if role is not Role.LEAF and layer.ueid is not None and chain.ueid is not None:
+        checks.equal(
+            f"{slug}-ueid", expected=chain.ueid, found=layer.ueid, what=f"the UEID in {title}"
+        )
+
+
+def _check_path_lengths(layers: tuple[Layer, ...], checks: Checklist) -> None:
+    """RFC 5280, 4.2.1.9: how many authorities may stand below one; the last is not counted."""
+    for position, layer in enumerate(layers):
+        between = len(layers) - position - 2
+        if layer.path_length is not None and between > layer.path_length:
+            checks.refuse(
+                f"{layer.role.slug}-path-length",
+                f"{layer.title} allows {layer.path_length} authorities below it",
+                expected=str(layer.path_length),
+                found=str(between),
+            )
+    checks.require("path-length", True, "", passed="no path length is exceeded")
+
+
+def _check_time(chain: Chain, context: Context, checks: Checklist) -> None:
+    for layer in chain.layers:
+        checks.require(
+            f"{layer.role.slug}-validity",
+            layer.not_before <= context.at <= layer.not_after,
+            f"{layer.title} is not valid at the time of appraisal",
+            passed=f"{layer.title} is valid",
+            expected=f"{layer.not_before:%Y-%m-%d %H:%M:%S} to {layer.not_after:%Y-%m-%d %H:%M:%S}",
+            found=f"{context.at:%Y-%m-%d %H:%M:%S}",
+        )
+
+
+def _name(name: bytes) -> str:
+    try:
+        return ", ".join(text for _, text in x509.read_name(name))
+    except DerError:
+        return name.hex()

@@ -1,0 +1,161 @@
+"""The concise evidence in a token, held against what certificates, quote and log say.
+
+A triple about a layer that those cover must say the same. What they do not cover stands on the
+token's signature alone: it becomes the component "software".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+from casemate.attestation.checks import Checklist
+from casemate.attestation.evidence.caliptra import environments
+from casemate.attestation.evidence.caliptra.device import (
+    FMC_INFO,
+    OWNER_INFO,
+    RT_INFO,
+    VENDOR_INFO,
+    Firmware,
+    Node,
+)
+from casemate.attestation.evidence.caliptra.replay import Boot
+from casemate.attestation.evidence.family import Component, Context, Measured
+from casemate.attestation.trust_vector import TrustClaim
+from casemate.formats.cbor import Tag
+from casemate.formats.corim import evidence as concise
+from casemate.formats.corim.measurement import (
+    SHA384,
+    TAG_BYTES,
+    Digest,
+    Measurement,
+    MeasurementValues,
+    RawValue,
+    Svn,
+)
+from casemate.formats.corim.reading import STRICT, CorimError, Forms
+from casemate.formats.corim.triples import MeasurementTriple
+
+_SHA384_NAMES = (SHA384, "sha-384")
+_COMPARED = frozenset({"svn", "digests", "raw_value", "integrity_registers"})
+
+
+def known(
+    *,
+    fmc: Mapping[bytes, Firmware],
+    runtime: Firmware,
+    nodes: Sequence[Node],
+    boot: Boot | None,
+    pcrs: Sequence[bytes] | None,
+) -> dict[Tag, tuple[MeasurementValues, ...]]:
+    """What is known of each class: the values that a token may claim."""
+
+    def values(
+        firmware: Firmware, *registers: int, raw: bytes | None = None
+    ) -> tuple[MeasurementValues, ...]:
+        quoted = () if pcrs is None else tuple((i, (Digest(SHA384, pcrs[i]),)) for i in registers)
+        return (
+            MeasurementValues(
+                svn=None if firmware.svn is None else Svn(firmware.svn),
+                digests=(Digest(SHA384, firmware.digest),),
+                raw_value=None if raw is None else RawValue(raw),
+                integrity_registers=quoted,
+            ),
+        )
+
+    found = {
+        Tag(TAG_BYTES, OWNER_INFO): values(fmc[OWNER_INFO]),
+        Tag(TAG_BYTES, VENDOR_INFO): values(
+            fmc[VENDOR_INFO], raw=None if boot is None else boot.status_bytes
+        ),
+        Tag(TAG_BYTES, FMC_INFO): values(fmc[FMC_INFO], 0, 1),
+        Tag(TAG_BYTES, RT_INFO): values(runtime, 2, 3),
+    }
+    for node in nodes[1:]:
+        class_id = environments.of_firmware(node.kind).class_id
+        if class_id is not None:
+            found[class_id] = (
+                *found.get(class_id, ()),
+                MeasurementValues(svn=Svn(node.svn), digests=(Digest(SHA384, node.current),)),
+            )
+    return found
+
+
+def check_claims(
+    encoded: Iterable[bytes],
+    covered: Mapping[Tag, tuple[MeasurementValues, ...]],
+    context: Context,
+    checks: Checklist,
+) -> Component | None:
+    """Check every triple; the component of those that nothing else covers. Raises EvidenceError."""
+    others: list[Measured] = []
+    for data in encoded:
+        try:
+            triples = context.certificates.read(data, _read)
+        except CorimError as error:
+            checks.refuse("token-measurements", f"concise evidence: {error}")
+        for triple in triples:
+            class_id = triple.environment.class_id
+            allowed = None if class_id is None else covered.get(class_id)
+            for measurement in triple.measurements:
+                if allowed is None:
+                    others.append(_other(triple, measurement, len(others)))
+                    continue
+                checks.require(
+                    "token-measurements",
+                    any(_says_the_same(measurement.values, values) for values in allowed),
+                    f"the token claims of {_name(class_id)} what its certificates and quote do not "
+                    "say",
+                )
+    checks.require(
+        "token-measurements", True, "", passed="the token's measurements are those of its chain"
+    )
+    return Component(name="software", measured=tuple(others)) if others else None
+
+
+def _read(data: bytes) -> tuple[MeasurementTriple, ...]:
+    return concise.decode(data, forms=Forms(STRICT)).measured
+
+
+def _says_the_same(claimed: MeasurementValues, known_values: MeasurementValues) -> bool:
+    """Whether everything that is claimed is known to be so; it may claim less."""
+    for field in dataclasses.fields(claimed):
+        value = getattr(claimed, field.name)
+        if field.name not in _COMPARED and value not in (None, ()):
+            return False
+    if claimed.svn is not None and claimed.svn != known_values.svn:
+        return False
+    if claimed.raw_value is not None and claimed.raw_value != known_values.raw_value:
+        return False
+    if not _digests(claimed.digests) <= _digests(known_values.digests):
+        return False
+    registers = dict(known_values.integrity_registers)
+    return all(
+        _digests(digests) <= _digests(registers.get(index, ()))
+        for index, digests in claimed.integrity_registers
+    )
+
+
+def _digests(digests: Iterable[Digest]) -> set[tuple[int | str, bytes]]:
+    return {
+        (SHA384 if digest.algorithm in _SHA384_NAMES else digest.algorithm, digest.value)
+        for digest in digests
+    }
+
+
+def _other(triple: MeasurementTriple, measurement: Measurement, number: int) -> Measured:
+    class_id = triple.environment.class_id
+    label = f"claim {number}" if class_id is None else _name(class_id)
+    return Measured(
+        label=label,
+        environment=triple.environment,
+        measurement=measurement,
+        claim=TrustClaim.EXECUTABLES,
+    )
+
+
+def _name(class_id: Tag | None) -> str:
+    value = None if class_id is None else class_id.value
+    if isinstance(value, bytes):
+        return value.decode() if value.isascii() and value.decode().isprintable() else value.hex()
+    return str(value)

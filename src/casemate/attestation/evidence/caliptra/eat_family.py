@@ -1,0 +1,193 @@
+"""Two families of tokens: the EAT that a Casemate host makes, and any other OCP EAT.
+
+Both are signed under a DPE leaf whose chain leads over RT alias, FMC alias and LDevID to an anchor.
+A host's own token also brings, as private claims, the PCR quote with its log, the anchor's name,
+and where a key is asked about its key report with the partition's chain: then the device's state
+is verified too, and the key. The private claim of the quote tells the two apart.
+
+Checks, in order: the form of the token (`token`), the chain (`chain`), the token's signature and
+nonce, the quote (`quote`) and its log (`replay`), certificates against both (`device`), the token's
+claims against all of them (`claimed`), the key (`key_report`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from casemate.attestation.checks import Checklist
+from casemate.attestation.evidence import bindings
+from casemate.attestation.evidence.caliptra import claimed, device
+from casemate.attestation.evidence.caliptra import token as tokens
+from casemate.attestation.evidence.caliptra.chain import Chain, read_chain, verify_chain
+from casemate.attestation.evidence.caliptra.layers import Layer, Role
+from casemate.attestation.evidence.caliptra.quote import read_quote, verify_quote
+from casemate.attestation.evidence.caliptra.replay import Boot, replay
+from casemate.attestation.evidence.caliptra.token import Token
+from casemate.attestation.evidence.family import (
+    Component,
+    Context,
+    Fact,
+    FamilyName,
+    Piece,
+    Verified,
+)
+from casemate.formats import cbor, eat, pcr_quote
+from casemate.formats.eat import DebugStatus
+
+MEDIA_TYPES: tuple[str | int, ...] = ("application/eat+cwt", eat.CONTENT_TYPE_EAT_CWT)
+#: What a token with a quote has in it: the key of that claim.
+_QUOTE_KEY = cbor.encode(eat.PCR_QUOTE)
+
+
+class TokenFamily:
+    """One of the two; `quoted` says which: tokens with the private claim of a PCR quote."""
+
+    def __init__(self, *, quoted: bool) -> None:
+        self._quoted = quoted
+
+    @property
+    def name(self) -> FamilyName:
+        """See Family."""
+        return FamilyName.CALIPTRA if self._quoted else FamilyName.OCP_EAT
+
+    @property
+    def media_types(self) -> tuple[str | int, ...]:
+        """See Family."""
+        return MEDIA_TYPES
+
+    @property
+    def required(self) -> frozenset[str]:
+        """See Family."""
+        return frozenset({"token"})
+
+    def role(self, data: bytes) -> str | None:
+        """See Family."""
+        if data.startswith(tokens.PREFIX) and (_QUOTE_KEY in data) is self._quoted:
+            return "token"
+        return None
+
+    def verify(self, pieces: Mapping[str, tuple[Piece, ...]], context: Context) -> Verified:
+        """See Family."""
+        checks = Checklist()
+        checks.require(
+            "pieces", len(pieces["token"]) == 1, f"{len(pieces['token'])} tokens; one is appraised"
+        )
+        piece = pieces["token"][0]
+        token = tokens.read_token(piece.data, context, checks)
+        layers = read_chain(reversed(token.certificates), context, checks)
+        chain = verify_chain(layers, context, checks, family=self.name)
+        fmc, runtime, leaf = _firmware_layers(chain, checks)
+        tokens.verify_token(token, leaf, context, checks)
+        _ueid(token, chain, checks)
+
+        boot, pcrs = None, None
+        fmc_infos = device.fmc_infos(fmc, checks)
+        rt_info = device.runtime_info(runtime, checks)
+        nodes = device.leaf_nodes(leaf, checks)
+        device.check_owner(nodes, checks)
+        if self._quoted:
+            boot, pcrs = _quoted_state(token, fmc, checks)
+            device.check_quoted(boot, pcrs, fmc_infos, rt_info, checks)
+            _debug_status(token, boot, checks)
+        device.check_registers(nodes, rt_info, pcrs, checks)
+        if eat.KEY_REPORT in token.claims:
+            checks.refuse("key-report", "a key report in a token is not appraised yet")
+        software = claimed.check_claims(
+            token.concise_evidence,
+            claimed.known(fmc=fmc_infos, runtime=rt_info, nodes=nodes, boot=boot, pcrs=pcrs),
+            context,
+            checks,
+        )
+        components: list[Component | None] = [
+            device.device_component(
+                chain, boot, anchor=_anchor_name(token, checks), facts=_device_facts(token)
+            ),
+            device.fmc_component(fmc_infos[device.FMC_INFO], pcrs),
+            device.runtime_component(rt_info, pcrs, nodes),
+            device.module_component(nodes, pcrs),
+            software,
+        ]
+        return Verified(
+            family=self.name,
+            pieces=(piece,),
+            host=chain.host,
+            components=tuple(component for component in components if component is not None),
+            checks=checks.passed,
+            nonce=token.nonce,
+            bindings={
+                bindings.DPE_LEAF_KEY: leaf.certificate.spki,
+                bindings.RT_ALIAS_KEY: runtime.certificate.spki,
+            },
+            forms=token.forms,
+            valid_until=chain.valid_until,
+        )
+
+    def covered(self, role: str, data: bytes) -> tuple[range, ...]:
+        """See Family: the signed parts, the signature, and every certificate but an IDevID's.
+
+        The IDevID's own is covered by an anchor above it, not where it is the anchor.
+        """
+        return tokens.covered(data)
+
+
+def _firmware_layers(chain: Chain, checks: Checklist) -> tuple[Layer, Layer, Layer]:
+    found = chain.layer(Role.FMC), chain.layer(Role.RUNTIME), chain.layer(Role.LEAF)
+    fmc, runtime, leaf = found
+    if fmc is None or runtime is None or leaf is None or chain.leaf is not leaf:
+        checks.refuse(
+            "chain-layers",
+            "the chain does not end with FMC alias, RT alias and DPE leaf",
+            found=", ".join(layer.role.value for layer in chain.layers),
+        )
+    return fmc, runtime, leaf
+
+
+def _ueid(token: Token, chain: Chain, checks: Checklist) -> None:
+    if token.ueid is not None and chain.ueid is not None:
+        checks.equal(
+            "token-ueid",
+            expected=chain.ueid,
+            found=token.ueid,
+            what="the token's UEID against that of its certificates",
+        )
+
+
+def _quoted_state(token: Token, fmc: Layer, checks: Checklist) -> tuple[Boot, tuple[bytes, ...]]:
+    data, log, size = (
+        token.claims.get(key) for key in (eat.PCR_QUOTE, eat.PCR_LOG, eat.DEVICE_STATUS_SIZE)
+    )
+    if not isinstance(data, bytes) or not isinstance(log, bytes):
+        checks.refuse("quote", "the token does not hold a PCR quote and its log")
+    if size not in (None, 17, 18) or isinstance(size, bool):
+        checks.refuse("log-device-status", "the token's size of the device status is not 17 or 18")
+    quote = read_quote(data, checks)
+    verify_quote(quote, fmc, checks, nonce=pcr_quote.nonce_for(token.nonce))
+    return replay(log, quote.pcrs, checks, status_size=size), quote.pcrs
+
+
+def _debug_status(token: Token, boot: Boot, checks: Checklist) -> None:
+    closed = token.debug_status is not DebugStatus.ENABLED
+    checks.require(
+        "token-dbgstat",
+        closed == boot.status.debug_locked,
+        "the token's debug status is not that of the measured device status",
+        expected="debug locked" if boot.status.debug_locked else "debug open",
+        found=token.debug_status.name.lower().replace("_", " "),
+    )
+
+
+def _device_facts(token: Token) -> dict[str, Fact]:
+    facts: dict[str, Fact] = {
+        "debug_status": token.debug_status.name.lower().replace("_", "-"),
+    }
+    if isinstance(issuer := token.claims.get(eat.ISSUER), str):
+        facts["issuer"] = issuer
+    return facts
+
+
+def _anchor_name(token: Token, checks: Checklist) -> str | None:
+    name: Any = token.claims.get(eat.ANCHOR)
+    if name is not None and not isinstance(name, str):
+        checks.refuse("token-anchor", "the name of the token's anchor is not text")
+    return name

@@ -1,0 +1,175 @@
+"""One certificate of a Caliptra chain, read once: which layer it is and what it says.
+
+Which layer a certificate claims to be shows in its subject's common name, as Caliptra's templates
+write it ("Caliptra 2.1 Ecc384 FMC Alias", "DPE Leaf"); an IDevID, which its maker may name, shows
+in its key purpose. `casemate.attestation.evidence.caliptra.chain` holds each layer to its rules.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from casemate.attestation.evidence.caliptra.signatures import PublicKey, read_key
+from casemate.formats import dice, x509
+from casemate.formats.der_reader import DerError
+
+_NAME = re.compile(r"Caliptra [0-9]+\.[0-9]+ (?:Ecc384|MlDsa87) (IDevID|LDevID|FMC Alias|Rt Alias)")
+_SUBJECT_ALTERNATIVE_NAME = "2.5.29.17"
+_CRL_DISTRIBUTION_POINTS, _CERTIFICATE_POLICIES = "2.5.29.31", "2.5.29.32"
+_UNDERSTOOD = frozenset(
+    {
+        x509.OID_SUBJECT_KEY_ID,
+        x509.OID_AUTHORITY_KEY_ID,
+        x509.OID_KEY_USAGE,
+        x509.OID_BASIC_CONSTRAINTS,
+        x509.OID_EXTENDED_KEY_USAGE,
+        dice.OID_UEID,
+        dice.OID_TCB_INFO,
+        dice.OID_MULTI_TCB_INFO,
+        _SUBJECT_ALTERNATIVE_NAME,
+        _CRL_DISTRIBUTION_POINTS,
+        _CERTIFICATE_POLICIES,
+    }
+)
+
+
+class Role(enum.StrEnum):
+    """The layers from the top; the value is how sentences call one."""
+
+    AUTHORITY = "manufacturer"
+    IDEVID = "IDevID"
+    LDEVID = "LDevID"
+    FMC = "FMC alias"
+    RUNTIME = "RT alias"
+    EXPORTED = "DPE exported CDI"
+    LEAF = "DPE leaf"
+    PARTITION = "partition"
+
+    @property
+    def slug(self) -> str:
+        """How checks call one."""
+        return self.value.lower().replace(" ", "-")
+
+
+_BY_LABEL = {
+    "IDevID": Role.IDEVID,
+    "LDevID": Role.LDEVID,
+    "FMC Alias": Role.FMC,
+    "Rt Alias": Role.RUNTIME,
+}
+_BY_NAME = {"DPE Leaf": Role.LEAF, "DPE Exported CDI": Role.EXPORTED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A certificate's fields, and what its extensions say; an absent extension is None or empty.
+
+    `tcb_infos` are those of its MultiTcbInfo, or its one TcbInfo; `multiple` says which.
+    """
+
+    der: bytes
+    certificate: x509.Certificate
+    key: PublicKey
+    role: Role
+    common_name: str
+    serial_number: str
+    not_before: datetime
+    not_after: datetime
+    authority: bool
+    path_length: int | None
+    signs_data: bool
+    signs_certificates: bool
+    purposes: tuple[str, ...]
+    key_id: bytes | None
+    issuer_key_id: bytes | None
+    ueid: bytes | None
+    tcb_infos: tuple[dice.TcbInfo, ...]
+    multiple: bool
+    unknown_critical: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """How sentences call it."""
+        return f"the {self.role.value} certificate"
+
+    @property
+    def named_after_key(self) -> bool:
+        """Whether the subject's serialNumber is SHA-256 of the key, as Caliptra's layers have."""
+        return self.serial_number == hashlib.sha256(self.key.raw).hexdigest().upper()
+
+
+def read_layer(data: bytes) -> Layer:
+    """Read a certificate (DER). Raises DerError, SignatureError (a key that is not taken)."""
+    certificate = x509.read_certificate(data)
+    found = {extension.oid: extension.value for extension in certificate.extensions}
+    authority, path_length = False, None
+    if (value := found.get(x509.OID_BASIC_CONSTRAINTS)) is not None:
+        authority, path_length = x509.read_basic_constraints(value)
+    signs_data = signs_certificates = False
+    if (value := found.get(x509.OID_KEY_USAGE)) is not None:
+        signs_data, signs_certificates = x509.read_key_usage(value)
+    value = found.get(x509.OID_EXTENDED_KEY_USAGE)
+    purposes = () if value is None else x509.read_extended_key_usage(value)
+    value = found.get(x509.OID_SUBJECT_KEY_ID)
+    key_id = None if value is None else x509.read_subject_key_id(value)
+    value = found.get(x509.OID_AUTHORITY_KEY_ID)
+    issuer_key_id = None if value is None else x509.read_authority_key_id(value)
+    value = found.get(dice.OID_UEID)
+    ueid = None if value is None else dice.decode_ueid(value)
+    names = dict(x509.read_name(certificate.subject))
+    common_name = names.get(x509.OID_COMMON_NAME, "")
+    return Layer(
+        der=data,
+        certificate=certificate,
+        key=read_key(certificate.spki),
+        role=_role(common_name, purposes),
+        common_name=common_name,
+        serial_number=names.get(x509.OID_SERIAL_NUMBER, ""),
+        not_before=_time(certificate.not_before),
+        not_after=_time(certificate.not_after),
+        authority=authority,
+        path_length=path_length,
+        signs_data=signs_data,
+        signs_certificates=signs_certificates,
+        purposes=purposes,
+        key_id=key_id,
+        issuer_key_id=issuer_key_id,
+        ueid=ueid,
+        tcb_infos=_tcb_infos(found),
+        multiple=dice.OID_MULTI_TCB_INFO in found,
+        unknown_critical=tuple(
+            extension.oid
+            for extension in certificate.extensions
+            if extension.critical and extension.oid not in _UNDERSTOOD
+        ),
+    )
+
+
+def _role(common_name: str, purposes: tuple[str, ...]) -> Role:
+    if (match := _NAME.fullmatch(common_name)) is not None:
+        return _BY_LABEL[match[1]]
+    if (named := _BY_NAME.get(common_name)) is not None:
+        return named
+    if common_name.startswith("Casemate partition "):
+        return Role.PARTITION
+    return Role.IDEVID if dice.KP_IDENTITY_INIT in purposes else Role.AUTHORITY
+
+
+def _tcb_infos(found: dict[str, bytes]) -> tuple[dice.TcbInfo, ...]:
+    several, one = found.get(dice.OID_MULTI_TCB_INFO), found.get(dice.OID_TCB_INFO)
+    if several is not None and one is not None:
+        raise DerError("a certificate with both TcbInfo and MultiTcbInfo", 0)
+    if several is not None:
+        return dice.decode_multi_tcb_info(several)
+    return () if one is None else (dice.decode_tcb_info(one),)
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise DerError(f"malformed time {text!r}", 0) from None
