@@ -1,0 +1,173 @@
+"""Appraisals: every verdict, what it did to trust, and its result."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from dataclasses import dataclass
+from datetime import datetime
+
+from casemate.attestation.service.database.connection import microseconds, time_of
+from casemate.attestation.service.trust import Effect
+from casemate.attestation.states import State
+
+_COLUMNS = "number, at, principal, host, state, effect, challenge, correlation, policy, reference"
+#: A verdict that does not end after this many bytes is damaged.
+_MOST_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppraisalRow:
+    """An appraisal without its verdict; `policy` and `reference` are SHA-256."""
+
+    number: int
+    at: datetime
+    principal: str
+    host: str | None
+    state: State
+    effect: Effect
+    challenge: int | None
+    correlation: str
+    policy: bytes
+    reference: bytes
+
+
+def insert(
+    connection: sqlite3.Connection,
+    *,
+    at: datetime,
+    principal: str,
+    host: str | None,
+    state: State,
+    effect: Effect,
+    challenge: int | None,
+    correlation: str,
+    policy: bytes,
+    reference: bytes,
+    verdict: bytes,
+    result: bytes | None,
+) -> int:
+    """Keep an appraisal; `verdict` and `result` come compressed. Returns its number."""
+    number = connection.execute(
+        "INSERT INTO appraisals (at, principal, host, state, effect, challenge, correlation,"
+        " policy, reference, verdict, result) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            microseconds(at),
+            principal,
+            host,
+            state,
+            effect,
+            challenge,
+            correlation,
+            policy,
+            reference,
+            verdict,
+            result,
+        ),
+    ).lastrowid
+    if number is None:
+        raise sqlite3.DatabaseError("a row without a number")
+    return number
+
+
+def find(connection: sqlite3.Connection, number: int) -> AppraisalRow | None:
+    """Return an appraisal."""
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM appraisals WHERE number = ?", (number,)
+    ).fetchone()
+    return None if row is None else _appraisal(row)
+
+
+def contents(connection: sqlite3.Connection, number: int) -> tuple[bytes, bytes | None] | None:
+    """Return an appraisal's verdict and result, decompressed."""
+    row = connection.execute(
+        "SELECT verdict, result FROM appraisals WHERE number = ?", (number,)
+    ).fetchone()
+    if row is None:
+        return None
+    return expand(row[0]), None if row[1] is None else expand(row[1])
+
+
+def page(
+    connection: sqlite3.Connection,
+    *,
+    host: str | None = None,
+    principal: str | None = None,
+    state: State | None = None,
+    correlation: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before: int | None = None,
+    most: int = 100,
+) -> list[AppraisalRow]:
+    """Return up to `most` appraisals with numbers below `before`, the newest first."""
+    wanted = {
+        "host = ?": host,
+        "principal = ?": principal,
+        "state = ?": state,
+        "correlation = ?": correlation,
+        "at >= ?": None if since is None else microseconds(since),
+        "at < ?": None if until is None else microseconds(until),
+        "number < ?": before,
+    }
+    given = {condition: value for condition, value in wanted.items() if value is not None}
+    where = f" WHERE {' AND '.join(given)}" if given else ""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM appraisals{where} ORDER BY number DESC LIMIT ?",
+        (*given.values(), most),
+    )
+    return [_appraisal(row) for row in rows]
+
+
+def after(connection: sqlite3.Connection, number: int, most: int) -> list[tuple[int, bytes]]:
+    """Return number and verdict of up to `most` appraisals above a number, the oldest first."""
+    rows = connection.execute(
+        "SELECT number, verdict FROM appraisals WHERE number > ? ORDER BY number LIMIT ?",
+        (number, most),
+    )
+    return [(row[0], expand(row[1])) for row in rows]
+
+
+def prune(connection: sqlite3.Connection, before: datetime, most: int) -> int:
+    """Delete up to `most` old appraisals, but never one that a host's trust stands on."""
+    return connection.execute(
+        "DELETE FROM appraisals WHERE number IN (SELECT number FROM appraisals WHERE at < ?"
+        " AND (host IS NULL OR number NOT IN"
+        " (SELECT appraisal FROM hosts WHERE hosts.name = appraisals.host"
+        " AND appraisal IS NOT NULL)) ORDER BY number LIMIT ?)",
+        (microseconds(before), most),
+    ).rowcount
+
+
+def compress(data: bytes) -> bytes:
+    """Return bytes as they are kept (zlib, RFC 1950)."""
+    return zlib.compress(data, 6)
+
+
+def expand(data: bytes) -> bytes:
+    """Return what was compressed; raises `sqlite3.DatabaseError` for damaged bytes."""
+    decompressor = zlib.decompressobj()
+    try:
+        found = decompressor.decompress(data, _MOST_BYTES)
+    except zlib.error as error:
+        raise sqlite3.DatabaseError(f"a damaged verdict: {error}") from error
+    if not decompressor.eof:
+        raise sqlite3.DatabaseError(f"a verdict of more than {_MOST_BYTES} bytes, or a damaged one")
+    return found
+
+
+def _appraisal(row: tuple[int, int, str, str | None, str, str, int | None, str, bytes,
+                          bytes]) -> AppraisalRow:  # fmt: skip
+    number, at, principal, host, state, effect, challenge, correlation, policy, reference = row
+    return AppraisalRow(
+        number=number,
+        at=time_of(at),
+        principal=principal,
+        host=host,
+        state=State(state),
+        effect=Effect(effect),
+        challenge=challenge,
+        correlation=correlation,
+        policy=policy,
+        reference=reference,
+    )
