@@ -77,11 +77,19 @@ impl Token {
         }
         let library = Arc::clone(&self.library);
         if case.in_flight > 1 {
-            return Ok(Box::new(Pipelined {
+            let mut lane = Pipelined {
                 library,
                 calls,
                 next: 0,
-            }));
+            };
+            return if lane.leaves_in_flight()? {
+                Ok(Box::new(lane))
+            } else {
+                Err(Failure::Unsupported(
+                    "asynchronous sessions are opened, but every call is done when it returns"
+                        .into(),
+                ))
+            };
         }
         let call = calls
             .pop()
@@ -280,6 +288,16 @@ struct Pipelined {
 unsafe impl Send for Pipelined {}
 
 impl Pipelined {
+    /// Whether one call of the first round at least answers CKR_PENDING.
+    fn leaves_in_flight(&mut self) -> Result<bool, Failure> {
+        for _ in 0..self.calls.len() {
+            self.operate()?;
+        }
+        let pending = self.calls.iter().any(|call| call.pending);
+        self.settle()?;
+        Ok(pending)
+    }
+
     fn complete(library: &Library, call: &mut Call) -> Result<(), Failure> {
         let Some(functions) = library.functions_3_2 else {
             return Err(Failure::Unsupported("no version 3.2".into()));

@@ -131,7 +131,7 @@ def _bars(row: _Row, top: int, scale: float, colours: dict[str, str]) -> list[st
             f'<rect x="{_LEFT}" y="{begin}" width="{length:.1f}" height="{_BAR}" '
             f'fill="{colours[name]}" rx="1"/>'
         )
-        label = f"{share:.2f}   {rate:,.0f}/s"
+        label = f"{share:.2f} ({rate:,.0f}/s)"
         parts.append(_text(_LEFT + length + 6, begin + _BAR - 3, label, size=11, colour=_FAINT))
     return parts
 
