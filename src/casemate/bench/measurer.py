@@ -86,7 +86,16 @@ class Measurer:
                 "token": subject.token,
                 "pin": subject.pin,
             }
-        self.description: str = self._ask({"open": opening})["opened"]
+        try:
+            self.description: str = self._ask({"open": opening})["opened"]
+        except UnsupportedError as error:
+            self.close()
+            raise ModuleError(
+                Code.INTERNAL, f"{subject.name}: {error}", where=str(subject.library)
+            ) from error
+        except ModuleError:
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:
