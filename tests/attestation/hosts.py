@@ -16,18 +16,27 @@ from typing import Any
 from casemate.attestation.endorsements import Endorsements, NamedBytes, TrustAnchor
 from casemate.attestation.evidence.family import Context
 from casemate.formats import x509
+from casemate.formats.key_binding import key_binding
 from casemate.formats.module_parts import PartName
 from casemate.rot.attester import LocalAttester
 from casemate.rot.boot import RootOfTrust
 from casemate.rot.crypto import ModelCrypto
 from casemate.rot.device_status import RomVersion
-from casemate.rot.evidence import evidence
+from casemate.rot.evidence import evidence, leaf_certificate
 from casemate.rot.firmware import VerifiedFirmware
 from casemate.rot.fuses import Fuses, Lifecycle, PqcKeyType, svn_fuse
 from casemate.rot.identity import Algorithm
+from casemate.rot.launch import authorization
+from casemate.rot.launch.alias_authority import AliasAuthority
+from casemate.rot.mailbox import Mailbox, MailboxDevice
 from casemate.rot.manufacturer import ManufacturerCa
 from casemate.rot.runtime_dpe import RuntimeDpe
+from tests.attestation.partitions import Partition, certified
 from tests.rot.devices import Shelf, firmware
+
+#: The privileged user of every host, and the firmware that names it.
+PL0 = 0x434D
+CODE = firmware(flags=1, pl0_pauser=PL0)
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
 NONCE = bytes(range(32))
@@ -100,6 +109,31 @@ class Host:
     idevid: dict[Algorithm, bytes]
 
     @cached_property
+    def authority(self) -> AliasAuthority:
+        """What certifies the partitions of its module."""
+        mailbox = Mailbox(MailboxDevice(self.root, dpe=self.dpe))
+        return AliasAuthority(authorization.local(mailbox, PL0))
+
+    def partition(self, name: str = "web") -> Partition:
+        """A partition of its module, certified."""
+        return certified(name, self.authority)
+
+    def leaf_key(self, algorithm: Algorithm = Algorithm.ECC) -> bytes:
+        """The SubjectPublicKeyInfo of the key that signs its tokens."""
+        return x509.read_certificate(leaf_certificate(self.attester, algorithm)).spki
+
+    def token_with_key(
+        self, partition: Partition, *, nonce: bytes = NONCE, **changes: Any
+    ) -> bytes:
+        """Its EAT with the report of a key in one of its partitions."""
+        binding = key_binding(nonce, self.leaf_key(), partition.spki)
+        values: dict[str, Any] = {
+            "key_report": partition.report(binding),
+            "partition_chain": partition.chain,
+        }
+        return self.token(nonce=nonce, **(values | changes))
+
+    @cached_property
     def attester(self) -> LocalAttester:
         """What makes its evidence."""
         return LocalAttester(self.root, self.dpe)
@@ -126,7 +160,7 @@ def boot(
 ) -> Host:
     """Make and boot a host. `fused` changes its fuses."""
     own = fuses(number, **fused)
-    shelf = Shelf(a=code or firmware())
+    shelf = Shelf(a=code or CODE)
     root = RootOfTrust(ModelCrypto(), shelf, make_requests=True, rom=rom)
     root.power_on(own)
     envelope = root.csr_envelope

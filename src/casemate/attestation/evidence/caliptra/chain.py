@@ -131,13 +131,29 @@ def verify_chain(
     """
     checks.require("chain-length", 0 < len(layers) <= LONGEST, f"{len(layers)} certificates")
     chain = _anchored(layers, context, checks, family)
-    for issuer, layer in zip(chain.layers, chain.layers[1:], strict=False):
+    _check_layer(None, chain.layers[0], chain, checks)
+    _check_below(chain, 0, context, checks)
+    return chain
+
+
+def extend_chain(
+    chain: Chain, below: Sequence[Layer], context: Context, checks: Checklist
+) -> Chain:
+    """Verify another branch under the RT alias of a verified chain. Raises EvidenceError."""
+    end = next(n for n, layer in enumerate(chain.layers) if layer.role is Role.RUNTIME)
+    branch = Chain((*chain.layers[: end + 1], *below), chain.anchor, chain.initial_key)
+    _check_below(branch, end, context, checks)
+    return branch
+
+
+def _check_below(chain: Chain, verified: int, context: Context, checks: Checklist) -> None:
+    """All checks of the layers behind a position, and those of the whole."""
+    for issuer, layer in zip(chain.layers[verified:], chain.layers[verified + 1 :], strict=False):
         _check_link(issuer, layer, context, checks)
-    for above, layer in zip((None, *chain.layers), chain.layers, strict=False):
+    for above, layer in zip(chain.layers[verified:], chain.layers[verified + 1 :], strict=False):
         _check_layer(above, layer, chain, checks)
     _check_path_lengths(chain.layers, checks)
     _check_time(chain, context, checks)
-    return chain
 
 
 def _applicable(context: Context, family: FamilyName) -> tuple[TrustAnchor, ...]:
@@ -185,7 +201,8 @@ def _anchored(
             checks.refuse(
                 "anchor",
                 f"{top.title} ({top.common_name}) is not signed by any of the {len(anchors)} "
-                "anchors: the chain ends at somebody who was not named",
+                "anchors: the chain ends at somebody who was not named, or a certificate above is "
+                "missing (of an LDevID, its IDevID's: give it as an endorsement)",
                 expected=", ".join(anchor.name for anchor in anchors[:4]),
                 found=_name(top.certificate.issuer),
             )

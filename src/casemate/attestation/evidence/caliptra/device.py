@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from casemate.attestation.checks import Checklist
 from casemate.attestation.evidence.caliptra import environments
 from casemate.attestation.evidence.caliptra.chain import Chain
-from casemate.attestation.evidence.caliptra.layers import Layer
+from casemate.attestation.evidence.caliptra.layers import Layer, Role
 from casemate.attestation.evidence.caliptra.replay import Boot
 from casemate.attestation.evidence.family import Component, Fact, Measured
 from casemate.attestation.trust_vector import TrustClaim
@@ -227,6 +227,26 @@ def stash_register(nodes: Sequence[Node]) -> bytes:
     for node in nodes[2:]:
         value = pcr_log.extend(value, node.current)
     return value
+
+
+def certificate_components(
+    chain: Chain, nodes: Sequence[Node], checks: Checklist
+) -> tuple[Component, ...]:
+    """What a chain's certificates say by themselves, without quote and log.
+
+    `nodes` are those of its DPE certificate, checked; the layers must be there where they are.
+    """
+    components = [device_component(chain, None, anchor=None, facts={})]
+    if (fmc := chain.layer(Role.FMC)) is not None:
+        components.append(fmc_component(fmc_infos(fmc, checks)[FMC_INFO], None))
+    if (layer := chain.layer(Role.RUNTIME)) is not None:
+        runtime = runtime_info(layer, checks)
+        if nodes:
+            check_registers(nodes, runtime, None, checks)
+        components.append(runtime_component(runtime, None, nodes))
+    if (module := module_component(nodes, None)) is not None:
+        components.append(module)
+    return tuple(components)
 
 
 # --- components -----------------------------------------------------------------------------

@@ -17,9 +17,15 @@ from typing import Any
 
 from casemate.attestation.checks import Checklist
 from casemate.attestation.evidence import bindings
-from casemate.attestation.evidence.caliptra import claimed, device
+from casemate.attestation.evidence.caliptra import claimed, device, key_report
 from casemate.attestation.evidence.caliptra import token as tokens
+from casemate.attestation.evidence.caliptra.bound_key import Session, verify_bound_key
 from casemate.attestation.evidence.caliptra.chain import Chain, read_chain, verify_chain
+from casemate.attestation.evidence.caliptra.key_report_family import (
+    KeyReportFamily,
+    partition_layers,
+    role_of,
+)
 from casemate.attestation.evidence.caliptra.layers import Layer, Role
 from casemate.attestation.evidence.caliptra.quote import read_quote, verify_quote
 from casemate.attestation.evidence.caliptra.replay import Boot, replay
@@ -65,7 +71,7 @@ class TokenFamily:
         """See Family."""
         if data.startswith(tokens.PREFIX) and (_QUOTE_KEY in data) is self._quoted:
             return "token"
-        return None
+        return role_of(data)
 
     def verify(self, pieces: Mapping[str, tuple[Piece, ...]], context: Context) -> Verified:
         """See Family."""
@@ -91,14 +97,20 @@ class TokenFamily:
             device.check_quoted(boot, pcrs, fmc_infos, rt_info, checks)
             _debug_status(token, boot, checks)
         device.check_registers(nodes, rt_info, pcrs, checks)
-        if eat.KEY_REPORT in token.claims:
-            checks.refuse("key-report", "a key report in a token is not appraised yet")
         software = claimed.check_claims(
             token.concise_evidence,
             claimed.known(fmc=fmc_infos, runtime=rt_info, nodes=nodes, boot=boot, pcrs=pcrs),
             context,
             checks,
         )
+        report, carried = _reports(pieces, token, checks)
+        key, partition_key = None, {}
+        if report is not None:
+            signed = key_report.read_report(report, checks)
+            own = partition_layers(pieces.get("partition-chain", ()), carried, context, checks)
+            session = Session(token.nonce, chain, nodes)
+            key, partition = verify_bound_key(signed, own, session, context, checks)
+            partition_key[bindings.PARTITION_KEY] = partition
         components: list[Component | None] = [
             device.device_component(
                 chain, boot, anchor=_anchor_name(token, checks), facts=_device_facts(token)
@@ -107,10 +119,11 @@ class TokenFamily:
             device.runtime_component(rt_info, pcrs, nodes),
             device.module_component(nodes, pcrs),
             software,
+            key,
         ]
         return Verified(
             family=self.name,
-            pieces=(piece,),
+            pieces=tuple(piece for found in pieces.values() for piece in found),
             host=chain.host,
             components=tuple(component for component in components if component is not None),
             checks=checks.passed,
@@ -118,6 +131,7 @@ class TokenFamily:
             bindings={
                 bindings.DPE_LEAF_KEY: leaf.certificate.spki,
                 bindings.RT_ALIAS_KEY: runtime.certificate.spki,
+                **partition_key,
             },
             forms=token.forms,
             valid_until=chain.valid_until,
@@ -128,7 +142,25 @@ class TokenFamily:
 
         The IDevID's own is covered by an anchor above it, not where it is the anchor.
         """
-        return tokens.covered(data)
+        return tokens.covered(data) if role == "token" else KeyReportFamily().covered(role, data)
+
+
+def _reports(
+    pieces: Mapping[str, tuple[Piece, ...]], token: Token, checks: Checklist
+) -> tuple[bytes | None, tuple[bytes, ...]]:
+    """The key report that came in the token or beside it, and the certificates that came in it."""
+    given: list[Any] = [piece.data for piece in pieces.get("key-report", ())]
+    if eat.KEY_REPORT in token.claims:
+        given.append(token.claims[eat.KEY_REPORT])
+    checks.require("key-report", len(given) <= 1, "more than one key report; one is appraised")
+    carried: Any = token.claims.get(eat.PARTITION_CHAIN, [])
+    if not isinstance(carried, list) or not all(
+        isinstance(part, bytes) for part in (*given, *carried)
+    ):
+        checks.refuse("key-report", "the token's key report or partition chain are not bytes")
+    if not given and (carried or pieces.get("partition-chain")):
+        checks.refuse("key-report", "certificates of a partition came without its key report")
+    return (given[0] if given else None), tuple(carried)
 
 
 def _firmware_layers(chain: Chain, checks: Checklist) -> tuple[Layer, Layer, Layer]:
