@@ -3,6 +3,7 @@
 No function returns a private or secret key in clear: blobs are masked, keys are handles.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 from os import PathLike
 from typing import Any
@@ -193,6 +194,27 @@ class Client:
         capacity: int = 16384,
     ) -> tuple[int, bytes, int, int]:
         """Send one message and wait; returns (CK_RV, output, value0, value1). Raises LostError."""
+
+    def call_many(
+        self,
+        operation: int,
+        *,
+        session: int,
+        object: int,
+        mechanism: int,
+        parameters: Sequence[bytes],
+        first: Sequence[bytes],
+        data: Sequence[bytes],
+        window: int,
+        stop_at_failure: bool,
+        tail_first: int,
+    ) -> list[tuple[int, bytes]]:
+        """Send a message for each piece of data, `window` under way at once; (CK_RV, output) each.
+
+        `parameters` and `first` are one for each message, or one for all. The list ends with the
+        first failure where `stop_at_failure` says so. The last `tail_first` bytes of an output come
+        first. Raises LostError.
+        """
 
     def submit(
         self,

@@ -10,8 +10,11 @@ use casemate_transport::message::{RequestHeader, ResponseHeader};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyConnectionError, PyOSError, PyPermissionError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use zeroize::Zeroizing;
+
+use crate::pipeline::Batch;
 
 create_exception!(
     casemate._silicon,
@@ -57,6 +60,10 @@ pub fn serve_proxy_peer(py: Python<'_>, descriptor: i32, module: PathBuf) -> PyR
     let peer = unsafe { std::os::unix::net::UnixStream::from_raw_fd(descriptor) };
     py.detach(|| casemate_transport::stream::serve_peer(peer, &module))
         .map_err(|error| PyOSError::new_err(error.to_string()))
+}
+
+fn slices(list: &[PyBackedBytes]) -> Vec<&[u8]> {
+    list.iter().map(|bytes| bytes.as_ref()).collect()
 }
 
 type Answer<'py> = (u64, Bound<'py, PyBytes>, u64, u64);
@@ -159,6 +166,59 @@ impl Client {
             response.value0,
             response.value1,
         ))
+    }
+
+    #[pyo3(signature = (operation, *, session, object, mechanism, parameters, first, data, window,
+                        stop_at_failure, tail_first))]
+    #[allow(clippy::too_many_arguments)]
+    fn call_many<'py>(
+        &self,
+        py: Python<'py>,
+        operation: u16,
+        session: u64,
+        object: u64,
+        mechanism: u64,
+        parameters: Vec<PyBackedBytes>,
+        first: Vec<PyBackedBytes>,
+        data: Vec<PyBackedBytes>,
+        window: usize,
+        stop_at_failure: bool,
+        tail_first: usize,
+    ) -> PyResult<Vec<(u64, Bound<'py, PyBytes>)>> {
+        for (name, list) in [("parameters", &parameters), ("first", &first)] {
+            if list.len() != 1 && list.len() != data.len() {
+                let (found, wanted) = (list.len(), data.len());
+                return Err(PyValueError::new_err(format!(
+                    "{found} {name} for {wanted} pieces of data: expected 1 or {wanted}"
+                )));
+            }
+        }
+        let answers = py.detach(|| {
+            let (parameters, first, data) = (slices(&parameters), slices(&first), slices(&data));
+            let batch = Batch {
+                header: RequestHeader {
+                    operation,
+                    session,
+                    object,
+                    mechanism,
+                    ..RequestHeader::default()
+                },
+                parameters: &parameters,
+                first: &first,
+                data: &data,
+                window,
+                stop_at_failure,
+                tail_first,
+            };
+            self.with(|connection| batch.run(connection).map_err(submit_failed))
+        })?;
+        let mut begin = 0;
+        let outputs = answers.ends.iter().map(|(result, end)| {
+            let output = answers.bytes.get(begin..*end).unwrap_or(&[]);
+            begin = *end;
+            (*result, PyBytes::new(py, output))
+        });
+        Ok(outputs.collect())
     }
 
     #[pyo3(signature = (operation, *, flags=0, session=0, object=0, mechanism=0, aux=0, parameters=b"".as_slice(), first=b"".as_slice(),

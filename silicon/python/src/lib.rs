@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 
 mod client;
 mod engine;
+mod pipeline;
 mod root_of_trust;
 
 #[pymodule]

@@ -244,6 +244,14 @@ impl Connection {
         }
     }
 
+    /// Waits until the answer is there, and leaves it there.
+    pub fn wait_until(&self, ticket: &Ticket, patience: &mut Patience) -> Result<(), Lost> {
+        match (self, ticket) {
+            (Self::Ring(ring), Ticket::Ring(ticket)) => ring.wait_answer(ticket, patience),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits for the answer and hands its header and output to `read`. With an error result the
     /// output is empty.
     pub fn wait<T>(

@@ -437,7 +437,8 @@ impl RingConnection {
         }
     }
 
-    fn wait_answer(&self, ticket: &Ticket, patience: &mut Patience) -> Result<(), Lost> {
+    /// Waits until the answer is there.
+    pub(crate) fn wait_answer(&self, ticket: &Ticket, patience: &mut Patience) -> Result<(), Lost> {
         let answered = self.ring.answered(ticket.slot);
         let ready = || protocol::is_answered(answered, ticket.sequence);
         let begin = Instant::now();

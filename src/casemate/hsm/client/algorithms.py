@@ -207,6 +207,10 @@ def algorithm_of(attributes: Template) -> str:
     return "unknown"
 
 
+#: Bytes of the IV and the tag around an AES-GCM ciphertext that `Key.encrypt` makes by default.
+GCM_IV, GCM_TAG = 12, 16
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """A mechanism with its parameters."""

@@ -100,6 +100,12 @@ class AsyncPartition:
         """As `Key.sign_many`."""
         return await self.run(key.sign_many, messages, mechanism=mechanism, parameters=parameters)
 
+    async def encrypt_many(
+        self, key: Key, messages: Sequence[bytes], *, associated: bytes | Sequence[bytes] = b""
+    ) -> list[bytes]:
+        """As `Key.encrypt_many`."""
+        return await self.run(key.encrypt_many, messages, associated=associated)
+
     async def random(self, size: int) -> bytes:
         """As `Partition.random`."""
         return await self.run(self.partition.random, size)

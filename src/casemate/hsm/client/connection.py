@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,12 @@ RECONNECT_SECONDS = 10.0
 #: what fits needs no region of its own.
 _SLOT, _ALIGNED = 17_408, 64
 _OUTPUT = 16_384
+#: Requests under way at once in `Connection.many`, and of those too large for a slot, which need a
+#: region of shared memory each.
+_WINDOW, _WINDOW_LARGE = 32, 4
+_SMALL = 16_000
+#: Requests of one native call at most, and about how many bytes of theirs: what stays in a cache.
+_BATCH, _BATCH_BYTES = 1024, 128 << 10
 #: What an operation adds to its data at most: IV, tag, padding.
 _GROWTH = 128
 
@@ -170,34 +176,58 @@ class Connection:
                 except (NotReachableError, ConnectionLostError):
                     return
 
-    def many(self, requests: list[dict[str, Any]], *, doing: str, window: int) -> list[bytes]:
-        """Send requests with up to `window` of them on their way; return the outputs in order."""
-        client, session = self._client, self._session
-        outputs: list[bytes] = []
-        waiting: list[_silicon.Ticket] = []
+    def many(
+        self,
+        operation: Operation,
+        *,
+        doing: str,
+        object: int,
+        mechanism: int,
+        parameters: Sequence[bytes] = (b"",),
+        first: Sequence[bytes] = (b"",),
+        data: Sequence[bytes],
+        tolerated: Container[int] = (),
+        tail_first: int = 0,
+    ) -> list[tuple[int, bytes]]:
+        """Send a request for each piece of data, many under way at once (they must be repeatable).
 
-        def take() -> None:
-            outputs.append(self._answer(client.wait(waiting.pop(0)), doing).output)
-
-        try:
+        Returns CK_RV and output of each, in order; a result that is not `tolerated` is raised, with
+        the number of its piece. The last `tail_first` bytes of each output come first.
+        """
+        longest = max(map(len, data), default=0)
+        batch = max(_WINDOW, min(_BATCH, _BATCH_BYTES // (longest + 1)))
+        answers: list[tuple[int, bytes]] = []
+        while len(answers) < len(data):
+            # A native call cannot be interrupted, so none of them takes long.
+            span = slice(len(answers), len(answers) + batch)
+            fields: dict[str, Any] = {
+                "object": object,
+                "mechanism": mechanism,
+                "parameters": parameters if len(parameters) == 1 else parameters[span],
+                "first": first if len(first) == 1 else first[span],
+                "data": data[span],
+                "window": _WINDOW if longest < _SMALL else _WINDOW_LARGE,
+                "stop_at_failure": not tolerated,
+                "tail_first": tail_first,
+            }
+            client, session = self._client, self._session
             with self._explained(doing):
-                for request in requests:
-                    if len(waiting) >= window:
-                        take()
-                    waiting.append(client.submit(session=session, **request))
-                while waiting:
-                    take()
-        except ConnectionLostError:
-            self._reconnect_later(client)
-            raise
-        finally:
-            # A slot is free again only when its answer was taken.
-            for ticket in waiting:
                 try:
-                    client.wait(ticket)
+                    part = client.call_many(operation, session=session, **fields)
+                    restarted = any(code == ReturnValue.DEVICE_REMOVED for code, _ in part)
                 except _silicon.LostError:
-                    break
-        return outputs
+                    part, restarted = [], True
+                if restarted and not self._logged_in:
+                    client, session = self._reconnect(client)
+                    part = client.call_many(operation, session=session, **fields)
+                elif restarted:
+                    self._reconnect_later(client)
+                    raise self._lost(doing)
+            for number, (code, _) in enumerate(part, start=len(answers)):
+                if code and code not in tolerated:
+                    raise for_result(code, doing=f"{doing}, message {number}", where=self._where())
+            answers += part
+        return answers
 
     def stream(
         self,

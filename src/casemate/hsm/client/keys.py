@@ -17,7 +17,14 @@ from casemate.formats.pkcs11_wire import (
     Template,
     encode_template,
 )
-from casemate.hsm.client.algorithms import Method, algorithm_of, default_signature
+from casemate.hsm.client import batches
+from casemate.hsm.client.algorithms import (
+    GCM_IV,
+    GCM_TAG,
+    Method,
+    algorithm_of,
+    default_signature,
+)
 from casemate.hsm.client.connection import MESSAGE_MAX
 from casemate.hsm.client.errors import ArgumentError
 from casemate.hsm.client.operations import Operation, Usage
@@ -26,12 +33,6 @@ if TYPE_CHECKING:
     from casemate.hsm.client.partition import Partition
 
 _A, _M = Attribute, Mechanism
-#: Bytes of the IV and the tag around an AES-GCM ciphertext that `encrypt` makes by default.
-GCM_IV, GCM_TAG = 12, 16
-#: Requests on their way at once in `sign_many`.
-_WINDOW, _WINDOW_LARGE = 32, 4
-#: Messages below this stand in a slot; larger ones need a region of shared memory each.
-_SMALL = 12_000
 
 #: Attributes read with every object: what it is and what it may do.
 DESCRIBING = (
@@ -185,19 +186,9 @@ class Key(Object):
         mechanism: Mechanism | None = None,
         parameters: Parameters | None = None,
     ) -> list[bytes]:
-        """Sign many messages, with several on their way at once; signatures in their order."""
+        """Sign (or MAC) many messages, many on their way at once; signatures in their order."""
         method = self._signature_method(mechanism, parameters)
-        common = {
-            "operation": Operation.SIGN,
-            "object": self.handle,
-            "mechanism": method.mechanism,
-            "parameters": method.encoded(),
-        }
-        return self.partition.connection.many(
-            [{**common, "data": message} for message in messages],
-            doing=f"sign with {self.label}",
-            window=_WINDOW if max(map(len, messages), default=0) < _SMALL else _WINDOW_LARGE,
-        )
+        return batches.sign(self, method, messages)
 
     def verify(
         self,
@@ -229,6 +220,18 @@ class Key(Object):
             first=signature,
             data=data,
         )
+
+    def verify_many(
+        self,
+        signatures: Sequence[bytes],
+        messages: Sequence[bytes],
+        *,
+        mechanism: Mechanism | None = None,
+        parameters: Parameters | None = None,
+    ) -> list[bool]:
+        """Return for each message whether `verify` would take the signature at its place."""
+        method = self._signature_method(mechanism, parameters)
+        return batches.verify(self, method, signatures, messages)
 
     # --- encryption --------------------------------------------------------------------------
 
@@ -263,6 +266,49 @@ class Key(Object):
             return self._decrypt_gcm(data, associated)
         method = self._encryption_method(mechanism, parameters)
         return self._transform(Operation.DECRYPT, Usage.DECRYPT, method, data)
+
+    def encrypt_many(
+        self,
+        messages: Sequence[bytes],
+        *,
+        associated: bytes | Sequence[bytes] = b"",
+        mechanism: Mechanism | None = None,
+        parameters: Parameters | Sequence[Parameters] | None = None,
+    ) -> list[bytes]:
+        """Encrypt many messages, each as `encrypt` does, with many on their way at once.
+
+        Associated data and parameters: one for all, or a list of one for each; messages may not
+        share an IV of the caller's.
+        """
+        if mechanism is None and self.key_type is KeyType.AES:
+            return batches.encrypt_gcm(self, messages, associated)
+        return self._transform_many(Operation.ENCRYPT, messages, mechanism, parameters)
+
+    def decrypt_many(
+        self,
+        messages: Sequence[bytes],
+        *,
+        associated: bytes | Sequence[bytes] = b"",
+        mechanism: Mechanism | None = None,
+        parameters: Parameters | Sequence[Parameters] | None = None,
+    ) -> list[bytes]:
+        """Decrypt what `encrypt_many` made; the first one that fails raises, with its number."""
+        if mechanism is None and self.key_type is KeyType.AES:
+            return batches.decrypt_gcm(self, messages, associated)
+        return self._transform_many(Operation.DECRYPT, messages, mechanism, parameters)
+
+    def _transform_many(
+        self,
+        operation: Operation,
+        messages: Sequence[bytes],
+        mechanism: Mechanism | None,
+        parameters: Parameters | Sequence[Parameters] | None,
+    ) -> list[bytes]:
+        if isinstance(parameters, Sequence):
+            method = self._encryption_method(mechanism, None)
+            return batches.transform(self, operation, method.mechanism, parameters, messages)
+        method = self._encryption_method(mechanism, parameters)
+        return batches.transform(self, operation, method.mechanism, method.parameters, messages)
 
     def _encryption_method(
         self, mechanism: Mechanism | None, parameters: Parameters | None
