@@ -32,6 +32,17 @@ def decode(data: bytes | str) -> Any:
     return value
 
 
+def names_of(data: bytes) -> frozenset[str]:
+    """The names of the object that the text holds; none where it holds no object."""
+    if data[:64].lstrip()[:1] != b"{":
+        return frozenset()
+    try:
+        value = decode(data)
+    except JsonError:
+        return frozenset()
+    return frozenset(value) if isinstance(value, dict) else frozenset()
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):

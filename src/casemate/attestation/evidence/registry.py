@@ -24,10 +24,12 @@ class Selection:
 
 def families() -> tuple[Family, ...]:
     """Every family, composites first. Their modules load here, not before."""
+    from casemate.attestation.evidence.azure_snp_vtpm import AzureSnpVtpm, AzureSnpVtpmJson
     from casemate.attestation.evidence.caliptra.families import caliptra_families
     from casemate.attestation.evidence.sev_snp import SevSnp
+    from casemate.attestation.evidence.tpm import Tpm
 
-    return (SevSnp(), *caliptra_families())
+    return (AzureSnpVtpm(), AzureSnpVtpmJson(), SevSnp(), *caliptra_families(), Tpm())
 
 
 def select(pieces: Sequence[Piece], known: Sequence[Family]) -> tuple[Selection, ...]:

@@ -25,7 +25,7 @@ from casemate.attestation.evidence.family import (
 from casemate.attestation.evidence.sev_snp.claims import COMPONENT, component
 from casemate.attestation.evidence.sev_snp.signer import Signer, find_signer
 from casemate.attestation.vendor_anchors import AMD_ROOT_KEYS
-from casemate.attestation.x509_path import Path, PathCertificate, build, trusted_keys
+from casemate.attestation.x509_path import Path, PathCertificate, build, common_name, trusted_keys
 from casemate.attestation.x509_validation import is_revocation_checked, validate
 from casemate.formats import sev_snp
 from casemate.formats.sev_snp import Report, SevSnpError, SigningKey
@@ -113,6 +113,14 @@ def authenticate(
         f"the report is signed by no key (signing key {report.signing_key})",
     )
     signer = find_signer(report, data, context, checks, extra)
+    extensions = signer.extensions
+    line = "SEV-" if extensions.signing_key is SigningKey.VCEK else "SEV-VLEK-"
+    checks.equal(
+        "signer-issuer",
+        expected=line + extensions.product.value,
+        found=common_name(signer.certificate.fields.issuer),
+        what="issuer of the signer",
+    )
     path = build(
         signer.certificate,
         context.endorsements,
