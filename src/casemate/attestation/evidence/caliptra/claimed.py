@@ -7,19 +7,12 @@ token's signature alone: it becomes the component "software".
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from casemate.attestation.checks import Checklist
 from casemate.attestation.evidence.caliptra import environments
-from casemate.attestation.evidence.caliptra.device import (
-    FMC_INFO,
-    OWNER_INFO,
-    RT_INFO,
-    VENDOR_INFO,
-    Firmware,
-    Node,
-)
-from casemate.attestation.evidence.caliptra.replay import Boot
+from casemate.attestation.evidence.caliptra.components import Evidence, Layers
+from casemate.attestation.evidence.caliptra.device import FMC_INFO, RT_INFO, VENDOR_INFO, Firmware
 from casemate.attestation.evidence.family import Component, Context, Measured
 from casemate.attestation.trust_vector import TrustClaim
 from casemate.formats.cbor import Tag
@@ -40,44 +33,33 @@ _SHA384_NAMES = (SHA384, "sha-384")
 _COMPARED = frozenset({"svn", "digests", "raw_value", "integrity_registers"})
 
 
-def known(
-    *,
-    fmc: Mapping[bytes, Firmware],
-    runtime: Firmware,
-    nodes: Sequence[Node],
-    boot: Boot | None,
-    pcrs: Sequence[bytes] | None,
-) -> dict[Tag, tuple[MeasurementValues, ...]]:
+def known(evidence: Evidence, stated: Layers) -> dict[Tag, tuple[MeasurementValues, ...]]:
     """What is known of each class: the values that a token may claim."""
+    pcrs, boot = evidence.pcrs, evidence.boot
 
-    def values(
-        firmware: Firmware, *registers: int, raw: bytes | None = None
-    ) -> tuple[MeasurementValues, ...]:
+    def values(firmware: Firmware, *registers: int) -> MeasurementValues:
         quoted = () if pcrs is None else tuple((i, (Digest(SHA384, pcrs[i]),)) for i in registers)
-        return (
-            MeasurementValues(
-                svn=None if firmware.svn is None else Svn(firmware.svn),
-                digests=(Digest(SHA384, firmware.digest),),
-                raw_value=None if raw is None else RawValue(raw),
-                integrity_registers=quoted,
-            ),
+        return MeasurementValues(
+            svn=None if firmware.svn is None else Svn(firmware.svn),
+            digests=(Digest(SHA384, firmware.digest),),
+            integrity_registers=quoted,
         )
 
-    found = {
-        Tag(TAG_BYTES, OWNER_INFO): values(fmc[OWNER_INFO]),
-        Tag(TAG_BYTES, VENDOR_INFO): values(
-            fmc[VENDOR_INFO], raw=None if boot is None else boot.status_bytes
-        ),
-        Tag(TAG_BYTES, FMC_INFO): values(fmc[FMC_INFO], 0, 1),
-        Tag(TAG_BYTES, RT_INFO): values(runtime, 2, 3),
-    }
-    for node in nodes[1:]:
+    found: dict[Tag, tuple[MeasurementValues, ...]] = {}
+    for kind, firmware in stated.fmc.items():
+        own = values(firmware, 0, 1) if kind == FMC_INFO else values(firmware)
+        if kind == VENDOR_INFO and boot is not None:
+            own = dataclasses.replace(own, raw_value=RawValue(boot.status_bytes))
+        found[Tag(TAG_BYTES, kind)] = (own,)
+    if stated.runtime is not None:
+        found[Tag(TAG_BYTES, RT_INFO)] = (values(stated.runtime, 2, 3),)
+    for node in evidence.nodes[1:]:
         class_id = environments.of_firmware(node.kind).class_id
         if class_id is not None:
-            found[class_id] = (
-                *found.get(class_id, ()),
-                MeasurementValues(svn=Svn(node.svn), digests=(Digest(SHA384, node.current),)),
+            node_values = MeasurementValues(
+                svn=Svn(node.svn), digests=(Digest(SHA384, node.current),)
             )
+            found[class_id] = (*found.get(class_id, ()), node_values)
     return found
 
 

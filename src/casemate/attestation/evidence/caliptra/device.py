@@ -3,33 +3,19 @@
 Checks, in order, each with its own error: the FMC certificate's MultiTcbInfo has owner, vendor and
 FMC entries, and they are those that follow from the log (`casemate.formats.device_status` has the
 recipes); its SVN is that of the device status; the RT certificate's TcbInfo is what PCR 2 holds;
-the DPE leaf begins with the runtime's registers. What comes out are the components and their
-measurements: see the package.
+the DPE leaf begins with the runtime's registers. `components` says what comes out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from casemate.attestation.checks import Checklist
 from casemate.attestation.evidence.caliptra import environments
-from casemate.attestation.evidence.caliptra.chain import Chain
-from casemate.attestation.evidence.caliptra.layers import Layer, Role
+from casemate.attestation.evidence.caliptra.layers import Layer
 from casemate.attestation.evidence.caliptra.replay import Boot
-from casemate.attestation.evidence.family import Component, Fact, Measured
-from casemate.attestation.trust_vector import TrustClaim
 from casemate.formats import device_status, dice, pcr_log
-from casemate.formats.corim.measurement import (
-    SHA384,
-    Digest,
-    Environment,
-    Measurement,
-    MeasurementValues,
-    RawValue,
-    Svn,
-)
-from casemate.formats.module_parts import PartName
 from casemate.formats.pcr_log import PCR_SIZE
 
 OWNER_INFO, VENDOR_INFO = b"CALIPTRA_2_X_FUSE_OWNER_INFO", b"CALIPTRA_2_X_FUSE_VENDOR_INFO"
@@ -180,14 +166,8 @@ def check_owner(nodes: Sequence[Node], checks: Checklist) -> None:
     )
 
 
-def check_quoted(
-    boot: Boot,
-    pcrs: Sequence[bytes],
-    fmc: dict[bytes, Firmware],
-    runtime: Firmware,
-    checks: Checklist,
-) -> None:
-    """The certificates state what quote and log show. Raises EvidenceError."""
+def check_measured(boot: Boot, fmc: Mapping[bytes, Firmware], checks: Checklist) -> None:
+    """The FMC certificate states what the log shows. Raises EvidenceError."""
     for kind, what, recomputed in (
         (
             OWNER_INFO,
@@ -213,178 +193,24 @@ def check_quoted(
         found=-1 if fmc[FMC_INFO].svn is None else fmc[FMC_INFO].svn or 0,
         what="the SVN of the FMC certificate against the measured device status",
     )
+
+
+def check_runtime(
+    runtime: Firmware, boot: Boot | None, pcrs: Sequence[bytes] | None, checks: Checklist
+) -> None:
+    """The RT certificate states what PCR 2 holds and the log shows. Raises EvidenceError."""
+    first = pcr_log.extend(bytes(PCR_SIZE), runtime.digest)
     checks.require(
         "runtime-digest",
-        pcrs[2] == pcr_log.extend(bytes(PCR_SIZE), runtime.digest)
-        and boot.runtime_digest in (None, runtime.digest),
+        (pcrs is None or pcrs[2] == first)
+        and (boot is None or boot.runtime_digest in (None, runtime.digest)),
         "the RT certificate states another runtime firmware than PCR 2 holds",
     )
 
 
 def stash_register(nodes: Sequence[Node]) -> bytes:
-    """What PCR 31 is if every stashed measurement is in the leaf, in order, once, and no other."""
+    """What PCR 31 is if these measurements were stashed in order, each once, and no others."""
     value = bytes(PCR_SIZE)
-    for node in nodes[2:]:
+    for node in nodes:
         value = pcr_log.extend(value, node.current)
     return value
-
-
-def certificate_components(
-    chain: Chain, nodes: Sequence[Node], checks: Checklist
-) -> tuple[Component, ...]:
-    """What a chain's certificates say by themselves, without quote and log.
-
-    `nodes` are those of its DPE certificate, checked; the layers must be there where they are.
-    """
-    components = [device_component(chain, None, anchor=None, facts={})]
-    if (fmc := chain.layer(Role.FMC)) is not None:
-        components.append(fmc_component(fmc_infos(fmc, checks)[FMC_INFO], None))
-    if (layer := chain.layer(Role.RUNTIME)) is not None:
-        runtime = runtime_info(layer, checks)
-        if nodes:
-            check_registers(nodes, runtime, None, checks)
-        components.append(runtime_component(runtime, None, nodes))
-    if (module := module_component(nodes, None)) is not None:
-        components.append(module)
-    return tuple(components)
-
-
-# --- components -----------------------------------------------------------------------------
-
-
-def _measured(
-    label: str, environment: Environment, values: MeasurementValues, claim: TrustClaim
-) -> Measured:
-    return Measured(
-        label=label, environment=environment, measurement=Measurement(values=values), claim=claim
-    )
-
-
-def _digest(value: bytes) -> tuple[Digest, ...]:
-    return (Digest(SHA384, value),)
-
-
-def _registers(
-    pcrs: Sequence[bytes] | None, *indices: int
-) -> tuple[tuple[int, tuple[Digest, ...]], ...]:
-    return () if pcrs is None else tuple((index, _digest(pcrs[index])) for index in indices)
-
-
-def device_component(
-    chain: Chain, boot: Boot | None, *, anchor: str | None, facts: dict[str, Fact]
-) -> Component:
-    """The device: what is fused, its state, and the anchor that it names."""
-    own: dict[str, Fact] = {
-        "algorithm": chain.leaf.key.algorithm.name.lower(),
-        "trust_anchor": chain.anchor.name,
-        **facts,
-    }
-    if chain.ueid is not None:
-        own["ueid"] = chain.ueid
-    if anchor is not None:
-        own["anchor"] = anchor
-    if boot is None:
-        return Component(name="device", facts=own)
-    status = boot.status
-    own |= {
-        "lifecycle": status.lifecycle.name.lower(),
-        "debug_locked": status.debug_locked,
-        "anti_rollback_disabled": status.anti_rollback_disabled,
-        "owner_hash_in_fuses": status.owner_hash_in_fuses,
-        "firmware_svn_fuse": status.firmware_svn,
-        "soc_manifest_svn_fuse": status.soc_manifest_svn,
-        "soc_manifest_max_svn": status.soc_manifest_max_svn,
-        "journey_explained": boot.update_resets is not None,
-        "runtime_replaced": boot.runtime_replaced,
-    }
-    if status.subsystem_mode is not None:
-        own["subsystem_mode"] = status.subsystem_mode
-    if boot.update_resets is not None:
-        own["update_resets"] = boot.update_resets
-    measured = (
-        _measured(
-            "device status",
-            environments.DEVICE_STATUS,
-            MeasurementValues(raw_value=RawValue(boot.status_bytes)),
-            TrustClaim.CONFIGURATION,
-        ),
-        _measured(
-            "vendor keys",
-            environments.VENDOR_KEYS,
-            MeasurementValues(digests=_digest(boot.vendor_pk_hash)),
-            TrustClaim.HARDWARE,
-        ),
-        _measured(
-            "owner keys",
-            environments.OWNER_KEYS,
-            MeasurementValues(digests=_digest(boot.owner_pk_hash)),
-            TrustClaim.CONFIGURATION,
-        ),
-    )
-    return Component(name="device", measured=measured, facts=own)
-
-
-def fmc_component(fmc: Firmware, pcrs: Sequence[bytes] | None) -> Component:
-    """The first mutable code."""
-    values = MeasurementValues(
-        svn=None if fmc.svn is None else Svn(fmc.svn),
-        digests=_digest(fmc.digest),
-        integrity_registers=_registers(pcrs, 0, 1),
-    )
-    measured = _measured("FMC", environments.FMC, values, TrustClaim.EXECUTABLES)
-    return Component(name="fmc", measured=(measured,), facts=_svn(fmc))
-
-
-def runtime_component(
-    runtime: Firmware, pcrs: Sequence[bytes] | None, nodes: Sequence[Node]
-) -> Component:
-    """The runtime firmware, and its configuration where a DPE leaf shows it."""
-    values = MeasurementValues(
-        svn=None if runtime.svn is None else Svn(runtime.svn),
-        digests=_digest(runtime.digest),
-        integrity_registers=_registers(pcrs, 2, 3),
-    )
-    measured = [_measured("runtime firmware", environments.RUNTIME, values, TrustClaim.EXECUTABLES)]
-    if nodes:
-        measured.append(
-            _measured(
-                "runtime configuration",
-                environments.CONFIGURATION,
-                MeasurementValues(digests=_digest(nodes[1].current)),
-                TrustClaim.CONFIGURATION,
-            )
-        )
-    return Component(name="runtime", measured=tuple(measured), facts=_svn(runtime))
-
-
-def _svn(firmware: Firmware) -> dict[str, Fact]:
-    return {} if firmware.svn is None else {"svn": firmware.svn}
-
-
-def module_component(nodes: Sequence[Node], pcrs: Sequence[bytes] | None) -> Component | None:
-    """What was stashed: the images that the SoC manifest authorised. None if there are none."""
-    stashed = nodes[2:]
-    if not stashed:
-        return None
-    facts: dict[str, Fact] = {
-        "images": len(stashed),
-        "replaced": any(node.replaced for node in stashed),
-    }
-    if pcrs is not None:
-        facts["stash_register_explained"] = pcrs[STASH_REGISTER] == stash_register(nodes)
-    return Component(name="module", measured=tuple(map(_image, stashed)), facts=facts)
-
-
-def _image(node: Node) -> Measured:
-    part = PartName.of_fw_id(node.kind)
-    values = MeasurementValues(
-        svn=Svn(node.svn),
-        digests=_digest(node.current),
-        integrity_registers=() if node.journey is None else ((0, _digest(node.journey)),),
-    )
-    return _measured(
-        f"image 0x{node.kind:08X}" if part is None else part.value,
-        environments.of_firmware(node.kind),
-        values,
-        TrustClaim.EXECUTABLES,
-    )

@@ -17,7 +17,7 @@ from typing import Any
 
 from casemate.attestation.checks import Checklist
 from casemate.attestation.evidence import bindings
-from casemate.attestation.evidence.caliptra import claimed, device, key_report
+from casemate.attestation.evidence.caliptra import claimed, components, device, key_report
 from casemate.attestation.evidence.caliptra import token as tokens
 from casemate.attestation.evidence.caliptra.bound_key import Session, verify_bound_key
 from casemate.attestation.evidence.caliptra.chain import Chain, read_chain, verify_chain
@@ -31,7 +31,6 @@ from casemate.attestation.evidence.caliptra.quote import read_quote, verify_quot
 from casemate.attestation.evidence.caliptra.replay import Boot, replay
 from casemate.attestation.evidence.caliptra.token import Token
 from casemate.attestation.evidence.family import (
-    Component,
     Context,
     Fact,
     FamilyName,
@@ -87,21 +86,22 @@ class TokenFamily:
         tokens.verify_token(token, leaf, context, checks)
         _ueid(token, chain, checks)
 
-        boot, pcrs = None, None
-        fmc_infos = device.fmc_infos(fmc, checks)
-        rt_info = device.runtime_info(runtime, checks)
         nodes = device.leaf_nodes(leaf, checks)
         device.check_owner(nodes, checks)
-        if self._quoted:
-            boot, pcrs = _quoted_state(token, fmc, checks)
-            device.check_quoted(boot, pcrs, fmc_infos, rt_info, checks)
+        boot, pcrs = _quoted_state(token, fmc, checks) if self._quoted else (None, None)
+        evidence = components.Evidence(
+            chain=chain,
+            nodes=nodes,
+            pcrs=pcrs,
+            boot=boot,
+            anchor=_anchor_name(token, checks),
+            facts=_device_facts(token),
+        )
+        stated = components.check(evidence, checks)
+        if boot is not None:
             _debug_status(token, boot, checks)
-        device.check_registers(nodes, rt_info, pcrs, checks)
         software = claimed.check_claims(
-            token.concise_evidence,
-            claimed.known(fmc=fmc_infos, runtime=rt_info, nodes=nodes, boot=boot, pcrs=pcrs),
-            context,
-            checks,
+            token.concise_evidence, claimed.known(evidence, stated), context, checks
         )
         report, carried = _reports(pieces, token, checks)
         key, partition_key = None, {}
@@ -111,21 +111,12 @@ class TokenFamily:
             session = Session(token.nonce, chain, nodes)
             key, partition = verify_bound_key(signed, own, session, context, checks)
             partition_key[bindings.PARTITION_KEY] = partition
-        components: list[Component | None] = [
-            device.device_component(
-                chain, boot, anchor=_anchor_name(token, checks), facts=_device_facts(token)
-            ),
-            device.fmc_component(fmc_infos[device.FMC_INFO], pcrs),
-            device.runtime_component(rt_info, pcrs, nodes),
-            device.module_component(nodes, pcrs),
-            software,
-            key,
-        ]
+        found = (*components.make(evidence, stated), software, key)
         return Verified(
             family=self.name,
             pieces=tuple(piece for found in pieces.values() for piece in found),
             host=chain.host,
-            components=tuple(component for component in components if component is not None),
+            components=tuple(component for component in found if component is not None),
             checks=checks.passed,
             nonce=token.nonce,
             bindings={

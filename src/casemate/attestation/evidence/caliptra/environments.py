@@ -16,6 +16,11 @@ def of_firmware(fw_id: int) -> Environment:
     return of_type(f"0x{fw_id:08X}".encode())
 
 
+def of_context(kind: int, locality: int) -> Environment:
+    """The environment of what another user than the privileged one measured: type and user."""
+    return of_type(f"0x{kind:08X}@0x{locality:08X}".encode())
+
+
 DEVICE_STATUS = of_type(b"CALIPTRA_2_X_DEVICE_STATUS")
 VENDOR_KEYS = of_type(b"CALIPTRA_2_X_VENDOR_PK_HASH")
 OWNER_KEYS = of_type(b"CALIPTRA_2_X_OWNER_PK_HASH")

@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 from casemate.attestation import x509_path, x509_validation
 from casemate.attestation.checks import Checklist
 from casemate.attestation.endorsements import NamedBytes
 from casemate.attestation.errors import InfrastructureError
 from casemate.attestation.evidence import bindings
-from casemate.attestation.evidence.caliptra import device, key_report
+from casemate.attestation.evidence.caliptra import components, key_report
 from casemate.attestation.evidence.caliptra.bundle import read_bundle
 from casemate.attestation.evidence.caliptra.chain import read_chain, verify_chain
+from casemate.attestation.evidence.caliptra.files import covered_certificates
 from casemate.attestation.evidence.caliptra.layers import Layer, Role, read_layer
 from casemate.attestation.evidence.caliptra.signatures import SignatureError
 from casemate.attestation.evidence.family import (
@@ -110,13 +110,14 @@ class KeyReportFamily:
             chain = verify_chain(layers, context, checks, family=self.name)
             nodes = key_report.authority_nodes(chain, checks)
             host, valid_until = chain.host, chain.valid_until
-            components = device.certificate_components(chain, nodes, checks)
+            evidence = components.Evidence(chain=chain, nodes=nodes)
+            found = components.make(evidence, components.check(evidence, checks))
             if (runtime := chain.layer(Role.RUNTIME)) is not None:
                 bound[bindings.RT_ALIAS_KEY] = runtime.certificate.spki
         else:
             path = _named_path(layers, context, checks)
             host = Host(hashlib.sha256(partition.certificate.spki).digest(), "partition")
-            valid_until, nodes, components = path.valid_until, (), ()
+            valid_until, nodes, found = path.valid_until, (), ()
         key_report.verify_signature(signed, partition.key, checks)
         if partition.role is Role.PARTITION:
             key_report.check_partition(signed.report, partition, checks)
@@ -129,7 +130,7 @@ class KeyReportFamily:
             family=self.name,
             pieces=tuple(piece for found in pieces.values() for piece in found),
             host=host,
-            components=(*components, key),
+            components=(*found, key),
             checks=checks.passed,
             nonce=context.nonce,
             bindings={**bound, bindings.REPORT_DATA: signed.report.report_data},
@@ -138,9 +139,9 @@ class KeyReportFamily:
         )
 
     def covered(self, role: str, data: bytes) -> tuple[range, ...]:
-        """See Family: headers, payload and signature of a report; a DER chain below its top."""
+        """See Family: headers, payload and signature; certificates below the IDevID's."""
         if role != "key-report":
-            return covered_chain(data)
+            return covered_certificates(data)
         try:
             message, _ = cose.decode(data)
         except CoseError:
@@ -148,20 +149,6 @@ class KeyReportFamily:
         starts = ((data.find(part), part) for part in (message.protected, message.payload))
         tail = range(len(data) - len(message.signature), len(data))
         return (*(range(start, start + len(part)) for start, part in starts), tail)
-
-
-def covered_chain(data: bytes) -> tuple[range, ...]:
-    """All certificates of a file but the topmost, which is covered only by an anchor above it.
-
-    None of a PEM file: more than one text says the same.
-    """
-    certificates = read_bundle(data)
-    if b"".join(certificates) != data:
-        return ()
-    ends = [0]
-    for certificate in certificates:
-        ends.append(ends[-1] + len(certificate))
-    return tuple(range(start, end) for start, end in pairwise(ends[:-1]))
 
 
 def _is_certified(layers: Sequence[Layer]) -> bool:

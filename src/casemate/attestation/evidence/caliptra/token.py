@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from casemate.attestation.checks import Checklist
-from casemate.attestation.evidence.caliptra.layers import Layer, Role, read_layer
+from casemate.attestation.evidence.caliptra.files import is_covered
+from casemate.attestation.evidence.caliptra.layers import Layer
 from casemate.attestation.evidence.caliptra.signatures import Algorithm, SignatureError
 from casemate.attestation.evidence.family import Context, Quirk
 from casemate.formats import cose, eat
 from casemate.formats.cbor import Tag
 from casemate.formats.cose import CoseError, Sign1
-from casemate.formats.der_reader import DerError
 from casemate.formats.eat import DebugStatus, EatError
 
 _TAG_OID = 111
@@ -257,19 +257,15 @@ def covered(data: bytes) -> tuple[range, ...]:
         certificates = message.x5chain
     except CoseError:
         return ()
-    parts = [message.protected, message.payload, message.signature, *certificates]
-    if certificates and _is_initial(certificates[-1]):
-        parts.pop()
+    parts = [
+        message.protected,
+        message.payload,
+        message.signature,
+        *filter(is_covered, certificates),
+    ]
     found = []
     for part in parts:
         start = data.find(part)
         if part and start >= 0:
             found.append(range(start, start + len(part)))
     return tuple(found)
-
-
-def _is_initial(certificate: bytes) -> bool:
-    try:
-        return read_layer(certificate).role is Role.IDEVID
-    except (DerError, SignatureError):
-        return False
