@@ -51,10 +51,10 @@ def _prepared(value: Any) -> Any:
     return value
 
 
-def decode(data: bytes, *, most_items: int = MOST_ITEMS) -> Any:
-    """The one item that `data` is, of at most so many items in all. Raises CborError."""
-    if len(data) > LARGEST:
-        raise CborError(f"{len(data)} bytes; at most {LARGEST} are taken", 0)
+def decode(data: bytes, *, most_items: int = MOST_ITEMS, largest: int = LARGEST) -> Any:
+    """The one item that `data` is, within bounds of items and bytes. Raises CborError."""
+    if len(data) > largest:
+        raise CborError(f"{len(data)} bytes; at most {largest} are taken", 0)
     reader = _Reader(data, most_items)
     value = reader.item(0)
     if reader.at != len(data):

@@ -120,7 +120,8 @@ class Verified:
     `bindings` are further values that the evidence commits to, by name (for example the digest of a
     DPE leaf key): evidence of several families from one host must agree in them. `forms` are the
     spellings and quirks that were seen. `valid_until` is the earliest end of a certificate or
-    collateral that it rests on.
+    collateral that it rests on. `keys` are SubjectPublicKeyInfos (DER) of its verified chain, the
+    attesting one first: identity and attest-key triples are held against them.
     """
 
     family: FamilyName
@@ -132,6 +133,7 @@ class Verified:
     bindings: Mapping[str, bytes] = field(default_factory=dict)
     forms: tuple[str, ...] = ()
     valid_until: datetime | None = None
+    keys: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

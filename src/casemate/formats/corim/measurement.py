@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from casemate.formats.cbor import Tag
 
@@ -64,9 +65,12 @@ class Environment:
     def covers(self, other: Environment) -> bool:
         """Whether every field that stands here stands in the other with the same value."""
         return all(
-            getattr(self, field.name) in (None, getattr(other, field.name))
-            for field in fields(Environment)
+            own is None or own == theirs
+            for own, theirs in zip(_ATTRIBUTES(self), _ATTRIBUTES(other), strict=True)
         )
+
+
+_ATTRIBUTES = attrgetter(*(field.name for field in fields(Environment)))
 
 
 @dataclass(frozen=True, slots=True)
