@@ -79,8 +79,10 @@ class Verdict:
     """The answer. `reasons` are sentences, the one that matters most first.
 
     `evidence` maps each piece's name to the SHA-256 of its bytes; `references` is SHA-256 over the
-    reference set. `host` is None where nothing authentic was found. `nonce` is the one that the
-    evidence answered. `valid_until` is the earliest end of what it rests on.
+    reference set. `host` is None unless all of the evidence is authentic and holds together: a
+    forged part says nothing about the host whose name it carries. `nonce` is the one that the
+    evidence answered. `clauses` are the policy's on the whole. `valid_until` is the earliest end of
+    what it rests on.
     """
 
     state: State
@@ -94,6 +96,7 @@ class Verdict:
     host: Host | None = None
     nonce: bytes | None = None
     checks: tuple[Check, ...] = ()
+    clauses: tuple[ClauseVerdict, ...] = ()
     forms: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
     valid_until: datetime | None = None
