@@ -8,7 +8,7 @@ exceptions are `anchors`: the operator named them.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -62,3 +62,12 @@ class Endorsements:
     stale_until: datetime | None = None
     require_revocation: bool = False
     derived: dict[str, Any] = field(init=False, default_factory=dict, compare=False, repr=False)
+
+    def with_(self, along: Endorsements) -> Endorsements:
+        """These, and what came along with evidence: never its anchors."""
+        return replace(
+            self,
+            certificates=(*self.certificates, *along.certificates),
+            revocations=(*self.revocations, *along.revocations),
+            tdx_collateral=(*self.tdx_collateral, *along.tdx_collateral),
+        )

@@ -1,0 +1,106 @@
+"""A verdict as a JSON document: what `casemate appraise --json`, the service and results carry.
+
+Version 1 of the schema. Bytes are lower-case hexadecimal, times RFC 3339 in UTC, absent values
+null; fields may be added, and none changes its meaning, within a version. docs/appraisal.md shows
+it field by field.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from casemate.attestation.appraisal.verdict import (
+    ClaimVerdict,
+    ClauseVerdict,
+    ComponentVerdict,
+    Verdict,
+)
+from casemate.attestation.checks import Check
+from casemate.attestation.evidence.family import Fact
+from casemate.attestation.trust_vector import TrustClaim
+
+VERSION = 1
+
+
+def document(verdict: Verdict) -> dict[str, Any]:
+    """The verdict, complete, as values that JSON has."""
+    host = verdict.host
+    return {
+        "version": VERSION,
+        "state": verdict.state.value,
+        "reasons": list(verdict.reasons),
+        "advice": list(verdict.advice),
+        "host": None
+        if host is None
+        else {"name": host.name, "kind": host.kind, "key_digest": host.key_digest.hex()},
+        "nonce": _hex(verdict.nonce),
+        "at": _time(verdict.at),
+        "valid_until": _time(verdict.valid_until),
+        "correlation_id": verdict.correlation_id,
+        "policy": {
+            "name": verdict.policy.name,
+            "version": verdict.policy.version,
+            "digest": verdict.policy.digest.hex(),
+        },
+        "references": verdict.references.hex(),
+        "evidence": [{"name": name, "digest": digest.hex()} for name, digest in verdict.evidence],
+        "forms": list(verdict.forms),
+        "components": [_component(component) for component in verdict.components],
+        "clauses": [_clause(clause) for clause in verdict.clauses],
+        "checks": [_check(check) for check in verdict.checks],
+    }
+
+
+def _component(component: ComponentVerdict) -> dict[str, Any]:
+    return {
+        "name": component.name,
+        "family": None if component.family is None else component.family.value,
+        "state": component.state.value,
+        "trustworthiness_vector": {
+            TrustClaim(claim).json_name: value for claim, value in component.vector.items()
+        },
+        "claims": [_claim(claim) for claim in component.claims],
+        "clauses": [_clause(clause) for clause in component.clauses],
+        "checks": [_check(check) for check in component.checks],
+        "facts": {name: _fact(value) for name, value in component.facts.items()},
+    }
+
+
+def _claim(claim: ClaimVerdict) -> dict[str, Any]:
+    return {
+        "label": claim.label,
+        "comparison": claim.comparison.value,
+        "found": claim.found,
+        "expected": list(claim.expected),
+        "reference": claim.reference,
+        "claim": claim.claim.json_name,
+    }
+
+
+def _clause(clause: ClauseVerdict) -> dict[str, Any]:
+    return {"name": clause.name, "state": clause.state.value, "sentence": clause.sentence}
+
+
+def _check(check: Check) -> dict[str, Any]:
+    return {
+        "name": check.name,
+        "passed": check.passed,
+        "sentence": check.sentence,
+        "expected": check.expected,
+        "found": check.found,
+    }
+
+
+def _fact(value: Fact) -> bool | int | str:
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _hex(value: bytes | None) -> str | None:
+    return None if value is None else value.hex()
+
+
+def _time(value: datetime | None) -> str | None:
+    if value is None:
+        return None
+    return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,276 @@
+"""The judgement of verified components: their claims, the policy's clauses, the trust vector.
+
+Two rules stand above every policy: a component that was compared and of which nothing met a
+reference value is at best a warning, and so is one with a claim that differs; and where nothing at
+all met a reference value, the whole is at best a warning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from casemate.attestation.appraisal.conditions import ConditionError, Values
+from casemate.attestation.appraisal.policy import Clause, Policy
+from casemate.attestation.appraisal.verdict import (
+    ClaimVerdict,
+    ClauseVerdict,
+    Comparison,
+    ComponentVerdict,
+)
+from casemate.attestation.evidence.family import Component, Fact, Verified
+from casemate.attestation.reference.matching import Matched
+from casemate.attestation.states import State, worst
+from casemate.attestation.trust_vector import TrustClaim
+
+#: What a claim says where nothing was there to compare with (AR4SI, section 2.3): unrecognised
+#: runtime, configuration elements unavailable, unrecognised file system. Others say nothing.
+_NO_REFERENCE = {
+    TrustClaim.EXECUTABLES: 33,
+    TrustClaim.CONFIGURATION: 36,
+    TrustClaim.FILE_SYSTEM: 32,
+}
+#: Approved, and trustworthy-instance; contraindicated: one number for each claim in AR4SI.
+_MET, _TRUSTWORTHY_INSTANCE, _DIFFERS = 2, 2, 96
+#: Labels of claims that one sentence names.
+_NAMED = 4
+_FACT = re.compile(r"\{([a-z0-9_]+)\}")
+
+Reason = tuple[State, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What came of it: `floor` is the best state that the whole can have."""
+
+    components: tuple[ComponentVerdict, ...]
+    clauses: tuple[ClauseVerdict, ...]
+    reasons: tuple[Reason, ...]
+    floor: State
+
+
+def judge(
+    verified: Sequence[Verified],
+    matched: Matched,
+    policy: Policy,
+    *,
+    at: datetime,
+    fresh: bool,
+) -> Judged:
+    """Judge every component; `fresh`: the evidence holds together and answers a nonce."""
+    if not verified:
+        return Judged((), (), (), State.AFFIRMING)
+    shared = _shared(verified, at=at, fresh=fresh)
+    components: list[ComponentVerdict] = []
+    reasons: list[Reason] = []
+    for each in verified:
+        for part in each.components:
+            claims = matched.claims.get(part.name, ())
+            facts = {**matched.facts.get(part.name, {}), **part.facts}
+            verdict, why = _component(each, part, claims, facts, policy=policy, shared=shared)
+            components.append(verdict)
+            reasons.extend(why)
+    reasons.extend((State.WARNING, note) for note in matched.notes)
+    every_claim = [claim for part in components for claim in part.claims]
+    clauses, why = _whole(policy, shared, every_claim)
+    met = sum(claim.comparison is Comparison.MET for claim in every_claim)
+    if not met:
+        why.append((State.WARNING, "authentic, but nothing of it met a reference value"))
+    else:
+        why.append((State.AFFIRMING, f"authentic, and all {met} claims met their reference values"))
+    return Judged(
+        tuple(components),
+        clauses,
+        (*reasons, *why),
+        worst([State.AFFIRMING if met else State.WARNING, *(clause.state for clause in clauses)]),
+    )
+
+
+def _shared(verified: Sequence[Verified], *, at: datetime, fresh: bool) -> dict[str, Any]:
+    host = verified[0].host
+    return {
+        "host": {"kind": host.kind, "name": host.name, "key_digest": host.key_digest.hex()},
+        "fresh": fresh,
+        "forms": [form for each in verified for form in each.forms],
+        "components": [part.name for each in verified for part in each.components],
+        "families": [str(each.family) for each in verified],
+        "at": at,
+    }
+
+
+def _component(
+    each: Verified,
+    part: Component,
+    claims: tuple[ClaimVerdict, ...],
+    facts: Mapping[str, Fact],
+    *,
+    policy: Policy,
+    shared: Mapping[str, Any],
+) -> tuple[ComponentVerdict, list[Reason]]:
+    asked, any_holds = policy.asked_of(part.name, each.family)
+    values = Values(
+        {
+            **shared,
+            "component": part.name,
+            "family": str(each.family),
+            "facts": facts,
+            "claims": [_as_values(claim) for claim in claims],
+        }
+    )
+    hits = _hits(asked, any_holds.holds, values, {**facts, **_labels(claims)})
+    vector = _vector(claims)
+    for clause, verdict in hits:
+        if clause.claim is not None:
+            vector[clause.claim] = max(vector.get(clause.claim, 0), verdict.state.tier)
+    reasons = [
+        (verdict.state, f"{part.name}: {verdict.sentence}")
+        for clause, verdict in hits
+        if not _repeats(clause, claims)
+    ]
+    reasons += [
+        (
+            worst([State.WARNING, *(v.state for c, v in hits if _repeats(c, claims))]),
+            f"{part.name}: {_difference(claim)}",
+        )
+        for claim in claims
+        if claim.comparison is Comparison.DIFFERS
+    ]
+    state = worst([_floor(claims), *(verdict.state for _, verdict in hits)])
+    vector = {claim: capped for claim, value in vector.items() if (capped := _capped(value, state))}
+    return (
+        ComponentVerdict(
+            name=part.name,
+            family=each.family,
+            state=state,
+            claims=claims,
+            clauses=tuple(verdict for _, verdict in hits),
+            checks=part.checks,
+            facts=facts,
+            vector=vector,
+        ),
+        reasons,
+    )
+
+
+def _whole(
+    policy: Policy, shared: Mapping[str, Any], claims: Sequence[ClaimVerdict]
+) -> tuple[tuple[ClauseVerdict, ...], list[Reason]]:
+    asked, any_holds = policy.asked_of("", None, whole=True)
+    if not asked:
+        return (), []
+    values = Values(
+        {
+            **shared,
+            "component": "",
+            "family": "",
+            "facts": {},
+            "claims": [_as_values(claim) for claim in claims],
+        }
+    )
+    hits = [verdict for _, verdict in _hits(asked, any_holds.holds, values, _labels(claims))]
+    return tuple(hits), [(verdict.state, verdict.sentence) for verdict in hits]
+
+
+def _hits(
+    asked: Sequence[Clause], any_holds: Any, values: Values, facts: Mapping[str, Fact]
+) -> list[tuple[Clause, ClauseVerdict]]:
+    """The clauses that hold, or that fail: those count as contraindicated."""
+    try:
+        if not any_holds(values):
+            return []
+    except ConditionError:
+        # One of them fails, and another may hold: ask each.
+        pass
+    hits = []
+    for clause in asked:
+        try:
+            if clause.condition.holds(values):
+                sentence = fill(clause.sentence, facts)
+                hits.append(
+                    (clause, ClauseVerdict(name=clause.name, state=clause.state, sentence=sentence))
+                )
+        except ConditionError as error:
+            sentence = f"the policy's clause {clause.name} cannot be asked: {error}"
+            hits.append(
+                (
+                    clause,
+                    ClauseVerdict(name=clause.name, state=State.CONTRAINDICATED, sentence=sentence),
+                )
+            )
+    return hits
+
+
+def _labels(claims: Sequence[ClaimVerdict]) -> dict[str, Fact]:
+    """What a sentence may say of the claims: {differing} and {missing}."""
+    differing = [claim.label for claim in claims if claim.comparison is Comparison.DIFFERS]
+    missing = [claim.label for claim in claims if claim.comparison is Comparison.NO_REFERENCE]
+    return {"differing": _enumerated(differing), "missing": _enumerated(missing)}
+
+
+def _enumerated(labels: Sequence[str]) -> str:
+    more = len(labels) - _NAMED
+    return ", ".join(labels[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def fill(sentence: str, facts: Mapping[str, Fact]) -> str:
+    """A clause's sentence with {name} replaced by that fact; unknown names stay as they are."""
+
+    def shown(name: re.Match[str]) -> str:
+        value = facts.get(name[1], name[0])
+        return value.hex() if isinstance(value, bytes) else str(value)
+
+    return _FACT.sub(shown, sentence)
+
+
+def _as_values(claim: ClaimVerdict) -> dict[str, Any]:
+    return {
+        "label": claim.label,
+        "found": claim.found,
+        "comparison": claim.comparison.value,
+        "claim": claim.claim.json_name,
+        "reference": claim.reference or "",
+        "expected": list(claim.expected),
+    }
+
+
+def _repeats(clause: Clause, claims: Sequence[ClaimVerdict]) -> bool:
+    """Whether the clause says no more than the differing claims, which say it better."""
+    return '"differs"' in clause.condition.text and any(
+        claim.comparison is Comparison.DIFFERS for claim in claims
+    )
+
+
+def _difference(claim: ClaimVerdict) -> str:
+    expected = " or ".join(claim.expected) or "another value"
+    return f"{claim.label} differs: expected {expected}, found {claim.found}"
+
+
+def _capped(value: int, state: State) -> int:
+    """A claim no worse than its component: where the policy takes what differs, so does it."""
+    if value < 32 or state is State.CONTRAINDICATED:
+        return value
+    return min(value, State.WARNING.tier + 31) if state is State.WARNING else 0
+
+
+def _floor(claims: Sequence[ClaimVerdict]) -> State:
+    comparisons = {claim.comparison for claim in claims}
+    if Comparison.DIFFERS in comparisons or (claims and Comparison.MET not in comparisons):
+        return State.WARNING
+    return State.AFFIRMING
+
+
+def _vector(claims: Sequence[ClaimVerdict]) -> dict[TrustClaim, int]:
+    vector = {TrustClaim.INSTANCE_IDENTITY: _TRUSTWORTHY_INSTANCE}
+    for claim in claims:
+        if claim.comparison is Comparison.MET:
+            value = _MET
+        elif claim.comparison is Comparison.DIFFERS:
+            value = _DIFFERS
+        else:
+            value = _NO_REFERENCE.get(claim.claim, 0)
+        if value:
+            vector[claim.claim] = max(vector.get(claim.claim, 0), value)
+    return vector
