@@ -15,6 +15,7 @@ import casemate
 #: Command name -> (module under casemate.cli, one-line help). The module exports `<name>` with
 #: dashes turned into underscores.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "appraise": ("appraise", "decide by its evidence whether a host may be trusted"),
     "bundle": ("bundle", "build, sign, verify and inspect firmware bundles"),
     "manifest": ("manifest", "build, sign and verify SoC manifests"),
     "bench": ("bench", "measure PKCS#11 libraries beside raw AWS-LC"),
@@ -31,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "partition": ("partition", "make, change and destroy partitions"),
     "pin": ("pin", "set and change a partition's PINs"),
     "pkcs11-path": ("pkcs11_path", "print the path of the PKCS#11 library"),
+    "policy": ("policy", "show, check and test appraisal policies"),
     "proxy": ("proxy", "give a partition to virtual machines"),
     "random": ("use", "write random bytes of a partition"),
     "resume": ("lifecycle", "serve again after a suspend"),
