@@ -54,6 +54,9 @@ class Scripted:
                 time.sleep(0.01)
         raise OSError("the script is at its end")
 
+    def covered(self, role: str, data: bytes) -> tuple[range, ...]:
+        return ()
+
 
 class ScriptedVerifier(Verifier):
     """A verifier of scripts; it travels as what it is."""

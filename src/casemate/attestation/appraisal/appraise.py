@@ -19,7 +19,7 @@ from casemate.attestation.appraisal.policy import Policy
 from casemate.attestation.appraisal.verdict import ComponentVerdict, Verdict
 from casemate.attestation.checks import Check
 from casemate.attestation.errors import EvidenceError, InfrastructureError
-from casemate.attestation.evidence import bindings, registry
+from casemate.attestation.evidence import registry
 from casemate.attestation.evidence.family import Context, Family, FamilyName, Piece, Verified
 from casemate.attestation.evidence.registry import Selection
 from casemate.attestation.reference.matching import compare
@@ -72,7 +72,7 @@ def appraise(
             [part for each in outcome.verified for part in each.components],
             references,
             at=context.at,
-            keys=_keys(outcome.verified),
+            keys=[key for each in outcome.verified for key in each.keys],
         ),
         policy,
         at=context.at,
@@ -206,16 +206,6 @@ def _in_order(reasons: Sequence[tuple[State, str]], state: State) -> tuple[str, 
             for each, sentence in ranked
             if state is State.AFFIRMING or each is not State.AFFIRMING
         )
-    )
-
-
-def _keys(verified: Sequence[Verified]) -> frozenset[bytes]:
-    """The keys (SPKI) that signed evidence, for references to the attester itself."""
-    return frozenset(
-        value
-        for each in verified
-        for name, value in each.bindings.items()
-        if name != bindings.REPORT_DATA
     )
 
 
