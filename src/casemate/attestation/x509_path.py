@@ -147,14 +147,16 @@ def build(
     trusted: Mapping[bytes, str],
     certificates: VerifiedCertificates,
     extra: Sequence[PathCertificate] = (),
+    is_whole: bool = False,
 ) -> Path:
     """The path of a signer. `extra` are certificates that came with the evidence.
 
+    `is_whole` says that they should be all: then a missing issuer is the evidence's fault.
     `trusted` are the anchors, as `trusted_keys` has them. Raises EvidenceError and
     InfrastructureError as the module says.
     """
-    found = _Builder(endorsements, checks, trusted, certificates, extra)
-    return found.path([signer])
+    builder = _Builder(endorsements, checks, trusted, certificates, extra=extra, is_whole=is_whole)
+    return builder.path([signer])
 
 
 class _Builder:
@@ -164,7 +166,9 @@ class _Builder:
         checks: Checklist,
         trusted: Mapping[bytes, str],
         certificates: VerifiedCertificates,
+        *,
         extra: Sequence[PathCertificate],
+        is_whole: bool,
     ) -> None:
         self._index = index_of(endorsements)
         self._checks = checks
@@ -177,6 +181,7 @@ class _Builder:
         self._cache = certificates
         self._epoch = endorsements.epoch
         self._extra = extra
+        self._is_whole = is_whole
 
     def path(self, chain: list[PathCertificate]) -> Path:
         """Climb one issuer at a time; the signature decides between several of one name."""
@@ -210,9 +215,13 @@ class _Builder:
             if self._signed_by(child, candidate.fields.spki):
                 return candidate
         if not candidates and name not in self._named:
+            missing = (
+                f"the certificate of {common_name(name)}, which issued {child.title}, is missing"
+            )
+            if self._is_whole:
+                self._checks.refuse("path", missing)
             raise InfrastructureError(
-                f"the certificate of {common_name(name)}, which issued {child.title}, is missing",
-                advice="give it as an endorsement, or fetch it: casemate collateral fetch",
+                missing, advice="give it as an endorsement, or fetch it: casemate collateral fetch"
             )
         return self._checks.refuse(
             "path-signature",

@@ -27,9 +27,10 @@ def families() -> tuple[Family, ...]:
     from casemate.attestation.evidence.azure_snp_vtpm import AzureSnpVtpm, AzureSnpVtpmJson
     from casemate.attestation.evidence.caliptra.families import caliptra_families
     from casemate.attestation.evidence.sev_snp import SevSnp
+    from casemate.attestation.evidence.tdx import Tdx
     from casemate.attestation.evidence.tpm import Tpm
 
-    return (AzureSnpVtpm(), AzureSnpVtpmJson(), SevSnp(), *caliptra_families(), Tpm())
+    return (AzureSnpVtpm(), AzureSnpVtpmJson(), SevSnp(), Tdx(), *caliptra_families(), Tpm())
 
 
 def select(pieces: Sequence[Piece], known: Sequence[Family]) -> tuple[Selection, ...]:
