@@ -145,7 +145,6 @@ def test_every_line_that_must_hold_is_drawn_from_what_was_measured() -> None:
         "no-op round trip, p50": True,
         "no-op round trip, p50 of p11-kit / ours": True,
         "no-op round trip on one CPU, p50": True,
-        "no-op round trip (C_GetSessionInfo), token objects, two threads / one": True,
         "idle module and client, of one CPU": False,
         "P-256 beside a flood, of the fair share": True,
         "P-256 beside a flood, p99": False,

@@ -9,7 +9,8 @@
 //! CASE: `operation` (a name), `bytes`, `token_objects`, `in_flight`, `threads`, and for `run`
 //! `milliseconds`, `warm_up` (ms), `latency` (whether to time each operation), `servers` (processes). What the
 //! library cannot do is answered with `{"unsupported": WHY}`, all else that fails with
-//! `{"error": WHY}`; the process goes on.
+//! `{"error": WHY}`, both with a `code` where a function of the library answered with one; the
+//! process goes on.
 
 use crate::failure::Failure;
 use crate::library::Library;
@@ -40,10 +41,14 @@ impl Bench {
     pub fn answer(&mut self, line: &str) -> Value {
         match self.act(line) {
             Ok(value) => value,
-            Err(failure) if failure.is_unsupported() => {
-                json!({"unsupported": failure.to_string()})
+            Err(failure) => {
+                let kind = if failure.is_unsupported() {
+                    "unsupported"
+                } else {
+                    "error"
+                };
+                json!({kind: failure.to_string(), "code": failure.code()})
             }
-            Err(failure) => json!({"error": failure.to_string()}),
         }
     }
 

@@ -18,6 +18,14 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The code of a token's answer.
+    pub fn code(&self) -> Option<CK_RV> {
+        match self {
+            Self::Token(_, code) => Some(*code),
+            Self::Unsupported(_) | Self::Other(_) => None,
+        }
+    }
+
     /// Whether it says that the library cannot do this, or not so much at once, rather than that
     /// something broke.
     pub fn is_unsupported(&self) -> bool {
@@ -41,10 +49,11 @@ impl Failure {
     }
 }
 
+/// What happened; a token's code stands apart (`code`), for those who know its name.
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Token(call, code) => write!(f, "{call} answered {code:#x}"),
+            Self::Token(call, _) => write!(f, "{call} answered"),
             Self::Unsupported(what) | Self::Other(what) => write!(f, "{what}"),
         }
     }

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from casemate.bench.cases import Objects, Operation, Shape
 from casemate.bench.subjects import Subject, environment
+from casemate.formats.pkcs11 import ReturnValue
 from casemate.hsm.errors import Code, ModuleError
 
 _END_SECONDS = 20
@@ -202,11 +203,11 @@ class Measurer:
             raise self._died()
         answer: dict[str, Any] = json.loads(line)
         if "unsupported" in answer:
-            raise UnsupportedError(answer["unsupported"])
+            raise UnsupportedError(_named(answer["unsupported"], answer["code"]))
         if "error" in answer:
             raise ModuleError(
                 Code.INTERNAL,
-                f"{self.subject.name}: {answer['error']}",
+                f"{self.subject.name}: {_named(answer['error'], answer['code'])}",
                 where=str(self.subject.library or "AWS-LC"),
             )
         return answer
@@ -219,6 +220,16 @@ class Measurer:
             where=str(self.subject.library or "AWS-LC"),
             advice="a crash in the library, perhaps: run it alone, and look at its standard error",
         )
+
+
+def _named(what: str, code: int | None) -> str:
+    """Add the name of a function's answer."""
+    if code is None:
+        return what
+    try:
+        return f"{what} CKR_{ReturnValue(code).name}"
+    except ValueError:
+        return f"{what} {code:#x}"
 
 
 def pinning(cpus: frozenset[int] | None) -> Callable[[], None] | None:

@@ -13,10 +13,9 @@ from pathlib import Path
 import casemate
 from casemate.bench.measurer import pinning
 from casemate.bench.subjects import Subject, own
-from casemate.hsm.admin_client import AdminClient
 from casemate.hsm.errors import Code, ModuleError
 from casemate.hsm.folders import Folders
-from casemate.hsm.process import module_command
+from casemate.hsm.process import module_command, serves
 
 #: The partition of the operations; the other tenant of the fairness scenario.
 PARTITION = "bench"
@@ -73,14 +72,8 @@ def own_module(cpus: frozenset[int] | None = None) -> Iterator[OwnModule]:
 def _wait(process: subprocess.Popen[bytes], folders: Folders, log: Path) -> None:
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end and process.poll() is None:
-        try:
-            with AdminClient(folders.admin_socket) as admin:
-                status = admin.call("status")
-            names = {partition["name"] for partition in status["partitions"]}
-            if status["state"] == "operational" and names >= {PARTITION, OTHER}:
-                return
-        except ModuleError:
-            pass
+        if serves(folders, (PARTITION, OTHER)):
+            return
         time.sleep(0.02)
     raise ModuleError(
         Code.NOT_RUNNING,

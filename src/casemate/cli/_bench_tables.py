@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 from rich.text import Text
 
@@ -53,15 +55,21 @@ def _operations(report: Report) -> None:
         for series in group.series
         if series.shape.in_flight > 1 and not series.unsupported
     }
-    refused = {
-        f"-: {series.subject}, {group.group.operation.text}, {series.shape.text}: "
-        f"{series.unsupported}"
-        for group in report.results
-        for series in group.series
-        if series.unsupported
-    }
-    for line in [*sorted(stands_in), *sorted(refused)]:
+    for line in [*sorted(stands_in), *_refused(report)]:
         click.echo(f"  {line}")
+
+
+def _refused(report: Report) -> Iterator[str]:
+    """What stands behind each dash, the shapes of one reason together."""
+    shapes: dict[tuple[str, str, str], list[str]] = {}
+    for group in report.results:
+        text = f"{group.group.operation.text}, {group.group.objects} objects"
+        for series in group.series:
+            if series.unsupported:
+                key = (series.subject, text, series.unsupported)
+                shapes.setdefault(key, []).append(series.shape.text)
+    for (subject, text, why), some in shapes.items():
+        yield f"-: {subject}, {text}, {', '.join(some)}: {why}"
 
 
 def _row(group: GroupResult, series: Series, peers: list[str]) -> list[str]:

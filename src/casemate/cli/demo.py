@@ -36,6 +36,7 @@ from casemate.hsm.client.certificates import pem, self_signed
 from casemate.hsm.client.integrations import openssl_engine_conf, openssl_provider_conf
 from casemate.hsm.errors import Code, ModuleError
 from casemate.hsm.folders import Folders
+from casemate.hsm.process import serves
 
 R = TypeVar("R")
 _SIGNATURES = 5000
@@ -322,14 +323,8 @@ def _start(process: subprocess.Popen[bytes], folders: Folders) -> subprocess.Pop
     while time.monotonic() < end:
         if process.poll() is not None:
             break
-        try:
-            with AdminClient(folders.admin_socket) as module:
-                if module.call("status")["state"] == "operational" and any(
-                    partition["name"] == "web" for partition in module.call("partition.list")
-                ):
-                    return process
-        except ModuleError:
-            pass
+        if serves(folders, ["web"]):
+            return process
         time.sleep(0.02)
     process.kill()
     raise ModuleError(Code.NOT_RUNNING, "the module did not become operational", str(folders.state))

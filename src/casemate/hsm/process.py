@@ -1,9 +1,14 @@
-"""The module's process: its command line, for whoever starts it."""
+"""The module's process, for whoever starts it: its command line, and whether it serves."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from casemate.hsm.admin_client import AdminClient
+from casemate.hsm.errors import ModuleError
+from casemate.hsm.folders import Folders
 
 
 def module_command(
@@ -31,3 +36,14 @@ def module_command(
         "--require-locked": require_locked,
     }
     return command + [flag for flag, given in flags.items() if given]
+
+
+def serves(folders: Folders, partitions: Iterable[str]) -> bool:
+    """Return whether the module of these folders is operational and has these partitions."""
+    try:
+        with AdminClient(folders.admin_socket) as admin:
+            status = admin.call("status")
+    except ModuleError:
+        return False
+    names = {partition["name"] for partition in status["partitions"]}
+    return status["state"] == "operational" and names >= set(partitions)
