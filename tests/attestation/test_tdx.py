@@ -16,6 +16,7 @@ from casemate.attestation.errors import EvidenceError, InfrastructureError
 from casemate.attestation.evidence.family import Context, Piece, Verified
 from casemate.attestation.evidence.registry import families, select
 from casemate.attestation.evidence.tdx import ROLE, Tdx
+from casemate.attestation.input import sort
 from casemate.formats import tdx_quote
 from tests.attestation import real_data
 from tests.attestation.tdx_maker import (
@@ -135,6 +136,19 @@ def _changed(**changes: Any) -> Context:
 def test_forged_collateral_is_no_fault_of_the_evidence(changes: dict[str, str]) -> None:
     with pytest.raises(InfrastructureError, match=r"not authentic|cannot be read"):
         verify(GOOD.evidence(), _changed(**changes))
+
+
+def test_collateral_is_known_among_the_files_of_an_operator() -> None:
+    collateral = GOOD.collateral()
+    given = sort(
+        evidence=[NamedBytes(GOOD.evidence().data, "quote.bin")],
+        endorsements=[collateral],
+        families=families(),
+        require_revocation=True,
+    )
+    assert given.endorsements.tdx_collateral == (collateral,)
+    assert given.endorsements.require_revocation
+    assert [piece.name for piece in given.pieces] == ["quote.bin"]
 
 
 def test_revocation() -> None:

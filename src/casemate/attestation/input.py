@@ -140,6 +140,7 @@ def sort(
     anchors: Sequence[NamedBytes] = (),
     families: Sequence[Family],
     stale_until: datetime | None = None,
+    require_revocation: bool = False,
 ) -> Given:
     """Sort everything by kind; see the module. Raises InputError: an endorsement of no kind."""
     found = _Sorted()
@@ -159,6 +160,7 @@ def sort(
             tdx_collateral=tuple(found.collateral),
             epoch=_epoch(unique.values()),
             stale_until=stale_until,
+            require_revocation=require_revocation,
         ),
         references=tuple(references),
         accompanying=tuple(found.references),
@@ -229,10 +231,11 @@ def _place(kind: Kind, part: NamedBytes, found: _Sorted) -> None:
 def _kinds(file: NamedBytes) -> list[tuple[Kind, NamedBytes]]:
     """The parts of a file that are of a known kind; keys become SubjectPublicKeyInfo in DER."""
     data = file.data
-    if b"-----BEGIN " in data:
-        return _pem(file)
+    # JSON first: TDX collateral has PEM within its strings.
     if data.lstrip()[:1] == b"{":
         return _json(file)
+    if b"-----BEGIN " in data:
+        return _pem(file)
     if data[:1] == b"\x30":
         kind = _der_kind(data)
         return [] if kind is None else [(kind, file)]

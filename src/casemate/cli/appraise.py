@@ -55,6 +55,16 @@ _OUT = click.Path(path_type=Path, dir_okay=False)
     type=click.Choice([quirk.value for quirk in Quirk]),
     help="Accept a named deviation from a standard.",
 )
+@click.option(
+    "--stale-until",
+    type=Time(),
+    help="Take collateral that ended after this time (RFC 3339) [none that ended].",
+)
+@click.option(
+    "--require-revocation",
+    is_flag=True,
+    help="Every issuer of a vendor's certificate must have a CRL.",
+)
 @click.option("--correlation-id", help="Name of this appraisal in logs and results [random].")
 @click.option(
     "--ear",
@@ -93,6 +103,8 @@ def appraise(
     at: datetime | None,
     nonce: bytes | None,
     quirk: tuple[str, ...],
+    stale_until: datetime | None,
+    require_revocation: bool,
     correlation_id: str | None,
     ear: str | None,
     sign_key: str | None,
@@ -131,6 +143,8 @@ def appraise(
         references=given.read_files(reference),
         anchors=given.read_files(anchor),
         families=registry.families(),
+        stale_until=stale_until,
+        require_revocation=require_revocation,
     )
     verifier = Verifier(
         sorted_.endorsements,
