@@ -42,11 +42,14 @@ class VerifiedCertificates:
 
         `certificate` and `issuer_spki` are DER.
         """
-        key = (
-            hashlib.sha256(certificate).digest(),
-            hashlib.sha256(issuer_spki).digest(),
-            epoch,
-        )
+        digests = hashlib.sha256(certificate).digest(), hashlib.sha256(issuer_spki).digest()
+        self.check_digests(*digests, epoch, verify)
+
+    def check_digests(
+        self, certificate: bytes, issuer_spki: bytes, epoch: int, verify: Callable[[], None]
+    ) -> None:
+        """The same for those who know the SHA-256 of both already."""
+        key = (certificate, issuer_spki, epoch)
         if key in self._entries:
             self._entries.move_to_end(key)
             self.hits += 1

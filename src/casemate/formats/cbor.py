@@ -69,15 +69,9 @@ class _Reader:
         self.at = 0
         self.items = 0
 
-    def head(self) -> tuple[int, int]:
-        """Major type and argument of the next item."""
-        start = self.at
-        if start >= len(self.data):
-            raise CborError("expected an item, found the end", start)
-        major, short = divmod(self.data[start], 32)
-        if short < 24:
-            self.at = start + 1
-            return major, short
+    def argument(self, first: int, start: int) -> int:
+        """The argument of an item whose first byte does not hold it; `at` is behind it then."""
+        short = first & 31
         if short > 27:
             raise CborError("indefinite or reserved length", start)
         size = 1 << (short - 24)
@@ -85,10 +79,10 @@ class _Reader:
         if end > len(self.data):
             raise CborError("cut off", start)
         argument = int.from_bytes(self.data[start + 1 : end], "big")
-        if major == 7 or argument < (24 if size == 1 else 1 << (4 * size)):
+        if first >> 5 == 7 or argument < (24 if size == 1 else 1 << (4 * size)):
             raise CborError("not in its shortest form, or a float or simple value", start)
         self.at = end
-        return major, argument
+        return argument
 
     def item(self, depth: int) -> Any:
         start = self.at
@@ -97,7 +91,14 @@ class _Reader:
             raise CborError(f"more than {self.most_items} items", start)
         if depth > DEEPEST:
             raise CborError(f"nested deeper than {DEEPEST}", start)
-        major, argument = self.head()
+        if start >= len(self.data):
+            raise CborError("expected an item, found the end", start)
+        first = self.data[start]
+        major, argument = first >> 5, first & 31
+        if argument < 24:
+            self.at = start + 1
+        else:
+            argument = self.argument(first, start)
         if major == 0:
             return argument
         if major == 1:

@@ -7,7 +7,8 @@ input, and every error names the offset. The writer is `casemate.formats.der`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, OID = 0x01, 0x02, 0x03, 0x04, 0x06
 UTC_TIME, GENERALIZED_TIME = 0x17, 0x18
@@ -22,9 +23,11 @@ class DerError(ValueError):
         self.offset = offset
 
 
-@dataclass(frozen=True, slots=True)
-class Element:
-    """One TLV: its tag byte, where it stands, its content and its whole encoding."""
+class Element(NamedTuple):
+    """One TLV: its tag byte, where it stands, its content and its whole encoding.
+
+    A tuple, because a chain of certificates has hundreds of them.
+    """
 
     tag: int
     offset: int
@@ -70,14 +73,13 @@ class Reader:
     def next(self, tag: int | None = None, what: str = "an element") -> Element:
         """Read one element. Raises DerError at the end, for bad DER, or for another tag."""
         data, position = self._data, self._position
-        if position >= len(data):
-            raise DerError(f"expected {what}, found the end", self.offset)
-        found = data[position]
+        left = len(data) - position
+        if left < 2:
+            wrong = f"expected {what}, found the end" if left <= 0 else "cut off after the tag"
+            raise DerError(wrong, self.offset)
+        found, size = data[position], data[position + 1]
         if found & 0x1F == 0x1F:
             raise DerError("tag numbers above 30 are not taken", self.offset)
-        if position + 2 > len(data):
-            raise DerError("cut off after the tag", self.offset)
-        size = data[position + 1]
         body = position + 2
         if size & 0x80:
             count = size & 0x7F
@@ -87,16 +89,15 @@ class Reader:
             if size < 0x80 or size >> (8 * (count - 1)) == 0:
                 raise DerError("length is not in its shortest form", self.offset)
             body += count
-        if body + size > len(data):
+        end = body + size
+        if end > len(data):
             raise DerError(
                 f"content of {size} bytes, but only {len(data) - body} are left", self.offset
             )
-        element = Element(
-            found, self.offset, data[body : body + size], data[position : body + size]
-        )
-        if tag is not None:
+        element = Element(found, self._start + position, data[body:end], data[position:end])
+        if tag is not None and found != tag:
             element.expect(tag, what)
-        self._position = body + size
+        self._position = end
         return element
 
     def end(self, what: str) -> None:
@@ -105,7 +106,7 @@ class Reader:
             raise DerError(f"unexpected bytes after {what}", self.offset)
 
     def __iter__(self) -> Iterator[Element]:
-        while not self.at_end():
+        while self._position < len(self._data):
             yield self.next()
 
 
@@ -131,20 +132,28 @@ def read_integer(element: Element) -> int:
 def read_oid(element: Element) -> str:
     """The dotted form of an OBJECT IDENTIFIER. Raises DerError if malformed."""
     element.expect(OID, "OBJECT IDENTIFIER")
-    content = element.content
+    dotted, wrong = _dotted(element.content)
+    if wrong:
+        raise DerError(f"OBJECT IDENTIFIER {wrong}", element.offset)
+    return dotted
+
+
+@lru_cache(maxsize=1024)
+def _dotted(content: bytes) -> tuple[str, str]:
+    """The dotted form, or what is wrong. Certificates name the same few identifiers."""
     if not content or content[-1] & 0x80 or len(content) > 64:
-        raise DerError("OBJECT IDENTIFIER is empty, cut off or too long", element.offset)
+        return "", "is empty, cut off or too long"
     arcs: list[int] = []
     arc = 0
     for index, byte in enumerate(content):
         if byte == 0x80 and (index == 0 or not content[index - 1] & 0x80):
-            raise DerError("OBJECT IDENTIFIER has a padded arc", element.offset)
+            return "", "has a padded arc"
         arc = arc << 7 | (byte & 0x7F)
         if not byte & 0x80:
             arcs.append(arc)
             arc = 0
     first = min(arcs[0] // 40, 2)
-    return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:])))
+    return ".".join(map(str, (first, arcs[0] - 40 * first, *arcs[1:]))), ""
 
 
 def read_boolean(element: Element) -> bool:

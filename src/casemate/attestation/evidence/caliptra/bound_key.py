@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from casemate.attestation.checks import Checklist
 from casemate.attestation.evidence.caliptra import key_report
 from casemate.attestation.evidence.caliptra.chain import Chain, extend_chain
-from casemate.attestation.evidence.caliptra.device import Node
 from casemate.attestation.evidence.caliptra.key_report import Signed
 from casemate.attestation.evidence.caliptra.layers import Layer, Role
+from casemate.attestation.evidence.caliptra.nodes import Node
 from casemate.attestation.evidence.family import Component, Context
 from casemate.formats.key_binding import DIGEST_SIZE, key_binding
 from casemate.formats.key_report import KeyReport

@@ -14,6 +14,7 @@ from casemate.attestation.evidence.caliptra import components, device
 from casemate.attestation.evidence.caliptra.chain import verify_chain
 from casemate.attestation.evidence.caliptra.files import covered_certificates, read_files, roles_of
 from casemate.attestation.evidence.caliptra.layers import Role
+from casemate.attestation.evidence.caliptra.nodes import Node
 from casemate.attestation.evidence.family import Context, FamilyName, Piece, Verified
 
 _LAYERS = frozenset({Role.IDEVID, Role.LDEVID, Role.FMC, Role.RUNTIME})
@@ -91,7 +92,7 @@ def _verify(
     checks = Checklist()
     every = tuple(piece for found in pieces.values() for piece in found)
     chain = verify_chain(read_files(every, context, checks), context, checks, family=name)
-    nodes: tuple[device.Node, ...] = ()
+    nodes: tuple[Node, ...] = ()
     bound = {}
     if (leaf := chain.layer(Role.LEAF)) is not None:
         nodes = device.leaf_nodes(leaf, checks)

@@ -40,15 +40,16 @@ from casemate.formats.der_reader import DerError
 LONGEST = 12
 
 _ORDER = list(Role)
+_TIME = "%Y-%m-%d %H:%M:%S"
 #: The key purposes that a layer has; of an IDevID at least these.
 _PURPOSES = {
-    Role.IDEVID: {dice.KP_IDENTITY_INIT, dice.KP_ECA},
-    Role.LDEVID: {dice.KP_IDENTITY_LOC, dice.KP_ECA},
-    Role.FMC: {dice.KP_ECA, dice.KP_ATTEST_LOC},
-    Role.RUNTIME: {dice.KP_ECA},
-    Role.EXPORTED: {dice.KP_ECA},
-    Role.LEAF: {dice.KP_ATTEST_LOC},
-    Role.PARTITION: {dice.KP_ATTEST_LOC},
+    Role.IDEVID: frozenset({dice.KP_IDENTITY_INIT, dice.KP_ECA}),
+    Role.LDEVID: frozenset({dice.KP_IDENTITY_LOC, dice.KP_ECA}),
+    Role.FMC: frozenset({dice.KP_ECA, dice.KP_ATTEST_LOC}),
+    Role.RUNTIME: frozenset({dice.KP_ECA}),
+    Role.EXPORTED: frozenset({dice.KP_ECA}),
+    Role.LEAF: frozenset({dice.KP_ATTEST_LOC}),
+    Role.PARTITION: frozenset({dice.KP_ATTEST_LOC}),
 }
 #: Layers that end a chain: they sign data and no certificate.
 _ENDS = (Role.LEAF, Role.PARTITION)
@@ -191,7 +192,7 @@ def _anchored(
         for anchor in anchors:
             if _may_issue(anchor, top) and _signs(anchor.spki, top, context):
                 _require_position(anchor, top, checks)
-                checks.require("anchor", True, "", passed=f"{anchor.name} signed {top.title}")
+                checks.note("anchor", f"{anchor.name} signed {top.title}")
                 initial = top.certificate.spki if top.role is Role.IDEVID else None
                 if top.role is Role.LDEVID:
                     initial = anchor.spki
@@ -239,11 +240,9 @@ def _check_under_anchor(
     """The certificate of the anchor's own key came along: what is below it hangs on that key."""
     _require_position(anchor, below, checks)
     if not _signs(anchor.spki, below, context):
-        checks.refuse(
-            f"{below.role.slug}-signature", f"{below.title} is not signed by {anchor.name}"
-        )
+        checks.refuse(f"{below.slug}-signature", f"{below.title} is not signed by {anchor.name}")
     checks.require(
-        f"{below.role.slug}-issuer-name",
+        f"{below.slug}-issuer-name",
         below.certificate.issuer == (anchor.subject or own.certificate.subject),
         f"{below.title} names the issuer {_name(below.certificate.issuer)}, "
         f"but the anchor is called {_name(anchor.subject or own.certificate.subject)}",
@@ -266,17 +265,16 @@ def _endorsed_issuer(layer: Layer, context: Context) -> Layer | None:
 
 
 def _verify(layer: Layer, key: PublicKey, context: Context) -> None:
-    context.certificates.check(
-        layer.der,
-        key.spki,
+    context.certificates.check_digests(
+        layer.digest,
+        key.digest,
         context.endorsements.epoch,
         lambda: verify_certificate(layer.certificate.signed, key),
     )
 
 
 def _check_link(issuer: Layer, layer: Layer, context: Context, checks: Checklist) -> None:
-    slug, certificate = layer.role.slug, layer.certificate
-    names = certificate.issuer == issuer.certificate.subject
+    slug, certificate = layer.slug, layer.certificate
     try:
         _verify(layer, issuer.key, context)
     except SignatureError as error:
@@ -285,77 +283,85 @@ def _check_link(issuer: Layer, layer: Layer, context: Context, checks: Checklist
             f"the signature of {layer.title} does not verify under the {issuer.role.value} key: "
             f"{error}",
         )
-    checks.require(
-        f"{slug}-issuer-name",
-        names,
-        f"the signature of {layer.title} verifies under the {issuer.role.value} key, but its "
-        f"issuer name is not the {issuer.role.value}'s subject",
-        passed=f"{layer.title} is signed by the {issuer.role.value} key and names it",
-        expected=_name(issuer.certificate.subject),
-        found=_name(certificate.issuer),
-    )
-    checks.require(
-        f"{slug}-issuer-key",
-        layer.issuer_key_id is not None and layer.issuer_key_id == issuer.key_id,
-        f"{layer.title} names another key identifier than the {issuer.role.value} certificate has",
-        expected="none" if issuer.key_id is None else issuer.key_id.hex(),
-        found="none" if layer.issuer_key_id is None else layer.issuer_key_id.hex(),
-    )
-    checks.require(
-        f"{slug}-issuer-authority",
-        issuer.authority and issuer.signs_certificates,
-        f"the {issuer.role.value} certificate is not one of an authority that signs certificates",
-    )
-    checks.require(
-        f"{slug}-algorithm",
-        layer.key.algorithm is issuer.key.algorithm,
-        f"{layer.title} has a key for {layer.key.algorithm.value} under one for "
-        f"{issuer.key.algorithm.value}",
-    )
+    if certificate.issuer != issuer.certificate.subject:
+        checks.refuse(
+            f"{slug}-issuer-name",
+            f"the signature of {layer.title} verifies under the {issuer.role.value} key, but its "
+            f"issuer name is not the {issuer.role.value}'s subject",
+            expected=_name(issuer.certificate.subject),
+            found=_name(certificate.issuer),
+        )
+    if layer.issuer_key_id is None or layer.issuer_key_id != issuer.key_id:
+        checks.refuse(
+            f"{slug}-issuer-key",
+            f"{layer.title} names another key identifier than the {issuer.role.value} certificate "
+            "has",
+            expected="none" if issuer.key_id is None else issuer.key_id.hex(),
+            found="none" if layer.issuer_key_id is None else layer.issuer_key_id.hex(),
+        )
+    if not (issuer.authority and issuer.signs_certificates):
+        checks.refuse(
+            f"{slug}-issuer-authority",
+            f"{issuer.title} is not one of an authority that signs certificates",
+        )
+    if layer.key.algorithm is not issuer.key.algorithm:
+        checks.refuse(
+            f"{slug}-algorithm",
+            f"{layer.title} has a key for {layer.key.algorithm.value} under one for "
+            f"{issuer.key.algorithm.value}",
+        )
+    checks.note(f"{slug}-issuer", f"the {issuer.role.value} key signed {layer.title}")
 
 
 def _check_layer(above: Layer | None, layer: Layer, chain: Chain, checks: Checklist) -> None:
-    role, slug, title = layer.role, layer.role.slug, layer.title
-    allowed = _ABOVE.get(role)
-    if above is not None:
-        checks.require(
-            f"{slug}-place",
-            above.role in allowed if allowed else _ORDER.index(above.role) <= _ORDER.index(role),
-            f"{title} stands under the {above.role.value} certificate",
-        )
-    if (purposes := _PURPOSES.get(role)) is not None:
-        found = set(layer.purposes)
-        checks.require(
+    role, slug = layer.role, layer.slug
+    if above is not None and not _may_stand_under(above.role, role):
+        checks.refuse(f"{slug}-place", f"{layer.title} stands under {above.title}")
+    purposes = _PURPOSES.get(role)
+    if purposes is not None and not (
+        purposes <= layer.purposes if role is Role.IDEVID else purposes == layer.purposes
+    ):
+        checks.refuse(
             f"{slug}-purposes",
-            purposes <= found if role is Role.IDEVID else purposes == found,
-            f"{title} does not have the key purposes of its layer",
+            f"{layer.title} does not have the key purposes of its layer",
             expected=", ".join(sorted(purposes)),
-            found=", ".join(sorted(found)) or "none",
+            found=", ".join(sorted(layer.purposes)) or "none",
         )
     if role in _ENDS:
         usage = layer.signs_data and not layer.signs_certificates and not layer.authority
     else:
         usage = layer.authority and layer.signs_certificates
-    checks.require(
-        f"{slug}-usage", usage, f"{title} does not have the constraints and usages of its layer"
-    )
-    checks.require(
-        f"{slug}-extensions",
-        not layer.unknown_critical,
-        f"{title} has critical extensions that are not known",
-        found=", ".join(layer.unknown_critical),
-    )
-    if role in _NAMED:
-        checks.require(
+    if not usage:
+        checks.refuse(
+            f"{slug}-usage", f"{layer.title} does not have the constraints and usages of its layer"
+        )
+    if layer.unknown_critical:
+        checks.refuse(
+            f"{slug}-extensions",
+            f"{layer.title} has critical extensions that are not known",
+            found=", ".join(layer.unknown_critical),
+        )
+    if role in _NAMED and not layer.named_after_key:
+        checks.refuse(
             f"{slug}-key-name",
-            layer.named_after_key and layer.key_id == hashlib.sha256(layer.key.raw).digest()[:20],
-            f"the name or key identifier of {title} does not follow from its key",
+            f"the name or key identifier of {layer.title} does not follow from its key",
         )
-        checks.require(f"{slug}-ueid-stated", layer.ueid is not None, f"{title} states no UEID")
-    if role is not Role.LEAF and layer.ueid is not None and chain.ueid is not None:
-        checks.equal(
-            f"{slug}-ueid", expected=chain.ueid, found=layer.ueid, what=f"the UEID in {title}"
+    if role in _NAMED and layer.ueid is None:
+        checks.refuse(f"{slug}-ueid-stated", f"{layer.title} states no UEID")
+    if role is not Role.LEAF and layer.ueid not in (None, chain.ueid):
+        checks.refuse(
+            f"{slug}-ueid",
+            f"{layer.title} states another UEID than those above it",
+            expected="" if chain.ueid is None else chain.ueid.hex(),
+            found="" if layer.ueid is None else layer.ueid.hex(),
         )
+    checks.note(f"{slug}-layer", f"{layer.title} has what its layer must have")
+
+
+def _may_stand_under(above: Role, role: Role) -> bool:
+    if (allowed := _ABOVE.get(role)) is not None:
+        return above in allowed
+    return _ORDER.index(above) <= _ORDER.index(role)
 
 
 def _check_path_lengths(layers: tuple[Layer, ...], checks: Checklist) -> None:
@@ -364,24 +370,24 @@ def _check_path_lengths(layers: tuple[Layer, ...], checks: Checklist) -> None:
         between = len(layers) - position - 2
         if layer.path_length is not None and between > layer.path_length:
             checks.refuse(
-                f"{layer.role.slug}-path-length",
+                f"{layer.slug}-path-length",
                 f"{layer.title} allows {layer.path_length} authorities below it",
                 expected=str(layer.path_length),
                 found=str(between),
             )
-    checks.require("path-length", True, "", passed="no path length is exceeded")
+    checks.note("path-length", "no path length is exceeded")
 
 
 def _check_time(chain: Chain, context: Context, checks: Checklist) -> None:
     for layer in chain.layers:
-        checks.require(
-            f"{layer.role.slug}-validity",
-            layer.not_before <= context.at <= layer.not_after,
-            f"{layer.title} is not valid at the time of appraisal",
-            passed=f"{layer.title} is valid",
-            expected=f"{layer.not_before:%Y-%m-%d %H:%M:%S} to {layer.not_after:%Y-%m-%d %H:%M:%S}",
-            found=f"{context.at:%Y-%m-%d %H:%M:%S}",
-        )
+        if not layer.not_before <= context.at <= layer.not_after:
+            checks.refuse(
+                f"{layer.slug}-validity",
+                f"{layer.title} is not valid at the time of appraisal",
+                expected=f"{layer.not_before:{_TIME}} to {layer.not_after:{_TIME}}",
+                found=f"{context.at:{_TIME}}",
+            )
+    checks.note("validity", "every certificate of the chain is valid at the time of appraisal")
 
 
 def _name(name: bytes) -> str:

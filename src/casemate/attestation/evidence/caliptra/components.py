@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from casemate.attestation.checks import Checklist
 from casemate.attestation.evidence.caliptra import device, environments
 from casemate.attestation.evidence.caliptra.chain import Chain
-from casemate.attestation.evidence.caliptra.device import FMC_INFO, Firmware, Node
+from casemate.attestation.evidence.caliptra.device import FMC_INFO, Firmware
 from casemate.attestation.evidence.caliptra.layers import Role
+from casemate.attestation.evidence.caliptra.nodes import Node
 from casemate.attestation.evidence.caliptra.replay import Boot
 from casemate.attestation.evidence.family import Component, Fact, Measured
 from casemate.attestation.trust_vector import TrustClaim
@@ -22,7 +23,6 @@ from casemate.formats.corim.measurement import (
     RawValue,
     Svn,
 )
-from casemate.formats.module_parts import PartName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,34 +201,9 @@ def _images(evidence: Evidence) -> list[Component]:
             facts["stash_register_explained"] = evidence.pcrs[
                 device.STASH_REGISTER
             ] == device.stash_register(own)
-        found.append(Component(name="module", measured=tuple(map(_image, own)), facts=facts))
+        found.append(
+            Component(name="module", measured=tuple(node.measured for node in own), facts=facts)
+        )
     if others:
-        found.append(Component(name="context", measured=tuple(map(_context, others))))
+        found.append(Component(name="context", measured=tuple(node.measured for node in others)))
     return found
-
-
-def _image(node: Node) -> Measured:
-    part = PartName.of_fw_id(node.kind)
-    return _measured(
-        f"image 0x{node.kind:08X}" if part is None else part.value,
-        environments.of_firmware(node.kind),
-        _node(node),
-        TrustClaim.EXECUTABLES,
-    )
-
-
-def _context(node: Node) -> Measured:
-    return _measured(
-        f"type 0x{node.kind:08X} of user 0x{node.locality:08X}",
-        environments.of_context(node.kind, node.locality),
-        _node(node),
-        TrustClaim.RUNTIME_OPAQUE,
-    )
-
-
-def _node(node: Node) -> MeasurementValues:
-    return MeasurementValues(
-        svn=Svn(node.svn),
-        digests=_digest(node.current),
-        integrity_registers=() if node.journey is None else ((0, _digest(node.journey)),),
-    )

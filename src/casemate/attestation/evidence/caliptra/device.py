@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from casemate.attestation.checks import Checklist
-from casemate.attestation.evidence.caliptra import environments
 from casemate.attestation.evidence.caliptra.layers import Layer
+from casemate.attestation.evidence.caliptra.nodes import Node
 from casemate.attestation.evidence.caliptra.replay import Boot
 from casemate.formats import device_status, dice, pcr_log
 from casemate.formats.pcr_log import PCR_SIZE
@@ -29,26 +29,6 @@ class Firmware:
 
     digest: bytes
     svn: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One measurement in a DPE leaf. `kind` is a firmware id or one of the runtime's own two.
-
-    `journey` is the cumulative value (48 bytes) where the leaf shows it; `locality` who owns it.
-    """
-
-    kind: int
-    current: bytes
-    svn: int
-    journey: bytes | None
-    locality: int
-
-    @property
-    def replaced(self) -> bool:
-        """Whether something else was measured here before."""
-        first = pcr_log.extend(bytes(PCR_SIZE), self.current)
-        return self.journey is not None and self.journey != first
 
 
 def fmc_infos(layer: Layer, checks: Checklist) -> dict[bytes, Firmware]:
@@ -81,57 +61,27 @@ def _firmware(info: dice.TcbInfo, layer: Layer, checks: Checklist) -> Firmware:
     fwids = info.fwids or ()
     if len(fwids) != 1 or fwids[0].hash_algorithm != dice.OID_SHA384 or len(fwids[0].digest) != 48:
         checks.refuse(
-            f"{layer.role.slug}-digest",
+            f"{layer.slug}-digest",
             f"{layer.title} does not state one SHA-384 of {info.type!r}",
         )
     if info.svn is None:
         return Firmware(fwids[0].digest, None)
     # The templates keep the field two bytes wide by setting the upper one to 1.
     if info.svn >> 8 not in (0, 1):
-        checks.refuse(f"{layer.role.slug}-svn", f"{layer.title} states the SVN {info.svn:#x}")
+        checks.refuse(f"{layer.slug}-svn", f"{layer.title} states the SVN {info.svn:#x}")
     return Firmware(fwids[0].digest, info.svn & 0xFF)
 
 
 def leaf_nodes(layer: Layer, checks: Checklist) -> tuple[Node, ...]:
     """The measurements of a DPE leaf (or exported CDI), the root first. Raises EvidenceError."""
-    nodes = []
-    for position, info in enumerate(layer.tcb_infos):
-        fwids, registers = info.fwids or (), info.integrity_registers or ()
-        digests = registers[0].digests if len(registers) == 1 and registers[0].number == 0 else ()
-        well_formed = (
-            len(fwids) == 1
-            and fwids[0].hash_algorithm == dice.OID_SHA384
-            and len(fwids[0].digest) == 48
-            and len(info.type or b"") == 4
-            and len(info.vendor_info or b"") == 4
-            and (not registers or (len(digests) == 1 and len(digests[0].digest) == 48))
+    if layer.nodes is None:
+        checks.refuse(
+            f"{layer.slug}-tcb-info",
+            f"{layer.title} does not list the measurements of a DPE in a MultiTcbInfo: the "
+            "runtime's registers, its configuration, and what was measured since",
         )
-        if not well_formed:
-            checks.refuse(
-                f"{layer.role.slug}-tcb-info",
-                f"entry {position} of the MultiTcbInfo of {layer.title} is not one of a DPE",
-            )
-        nodes.append(
-            Node(
-                kind=int.from_bytes(info.type or b"", "little"),
-                current=fwids[0].digest,
-                svn=info.svn or 0,
-                journey=digests[0].digest if digests else None,
-                locality=int.from_bytes(info.vendor_info or b"", "big"),
-            )
-        )
-    checks.require(
-        f"{layer.role.slug}-tcb-info",
-        layer.multiple
-        and [node.kind for node in nodes[:2]]
-        == [environments.RT_REGISTERS_TYPE, environments.CONFIGURATION_TYPE]
-        and all(
-            node.kind not in (environments.RT_REGISTERS_TYPE, environments.CONFIGURATION_TYPE)
-            for node in nodes[2:]
-        ),
-        f"{layer.title} does not begin with the runtime's registers and configuration",
-    )
-    return tuple(nodes)
+    checks.note(f"{layer.slug}-tcb-info", f"{layer.title} lists {len(layer.nodes)} measurements")
+    return layer.nodes
 
 
 def check_registers(

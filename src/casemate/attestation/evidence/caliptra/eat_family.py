@@ -100,9 +100,7 @@ class TokenFamily:
         stated = components.check(evidence, checks)
         if boot is not None:
             _debug_status(token, boot, checks)
-        software = claimed.check_claims(
-            token.concise_evidence, claimed.known(evidence, stated), context, checks
-        )
+        software = claimed.check_claims(token.concise_evidence, evidence, stated, context, checks)
         report, carried = _reports(pieces, token, checks)
         key, partition_key = None, {}
         if report is not None:

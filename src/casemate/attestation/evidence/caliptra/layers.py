@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from casemate.attestation.evidence.caliptra.nodes import Node, read_nodes
 from casemate.attestation.evidence.caliptra.signatures import PublicKey, read_key
 from casemate.formats import dice, x509
 from casemate.formats.der_reader import DerError
@@ -68,13 +69,19 @@ _BY_NAME = {"DPE Leaf": Role.LEAF, "DPE Exported CDI": Role.EXPORTED}
 class Layer:
     """A certificate's fields, and what its extensions say; an absent extension is None or empty.
 
-    `tcb_infos` are those of its MultiTcbInfo, or its one TcbInfo; `multiple` says which.
+    `digest` is SHA-256 of the certificate. `tcb_infos` are those of its MultiTcbInfo, or its one
+    TcbInfo; `multiple` says which, and `nodes` are the former as a DPE's measurements.
+    `named_after_key`: serialNumber and key identifier are SHA-256 of the key, as in Caliptra's
+    layers. `slug` and `title` are how checks and sentences call the certificate.
     """
 
     der: bytes
+    digest: bytes
     certificate: x509.Certificate
     key: PublicKey
     role: Role
+    slug: str
+    title: str
     common_name: str
     serial_number: str
     not_before: datetime
@@ -83,23 +90,15 @@ class Layer:
     path_length: int | None
     signs_data: bool
     signs_certificates: bool
-    purposes: tuple[str, ...]
+    purposes: frozenset[str]
     key_id: bytes | None
     issuer_key_id: bytes | None
     ueid: bytes | None
     tcb_infos: tuple[dice.TcbInfo, ...]
     multiple: bool
+    nodes: tuple[Node, ...] | None
     unknown_critical: tuple[str, ...]
-
-    @property
-    def title(self) -> str:
-        """How sentences call it."""
-        return f"the {self.role.value} certificate"
-
-    @property
-    def named_after_key(self) -> bool:
-        """Whether the subject's serialNumber is SHA-256 of the key, as Caliptra's layers have."""
-        return self.serial_number == hashlib.sha256(self.key.raw).hexdigest().upper()
+    named_after_key: bool
 
 
 def read_layer(data: bytes) -> Layer:
@@ -113,22 +112,30 @@ def read_layer(data: bytes) -> Layer:
     if (value := found.get(x509.OID_KEY_USAGE)) is not None:
         signs_data, signs_certificates = x509.read_key_usage(value)
     value = found.get(x509.OID_EXTENDED_KEY_USAGE)
-    purposes = () if value is None else x509.read_extended_key_usage(value)
+    purposes = frozenset(() if value is None else x509.read_extended_key_usage(value))
     value = found.get(x509.OID_SUBJECT_KEY_ID)
     key_id = None if value is None else x509.read_subject_key_id(value)
     value = found.get(x509.OID_AUTHORITY_KEY_ID)
     issuer_key_id = None if value is None else x509.read_authority_key_id(value)
     value = found.get(dice.OID_UEID)
     ueid = None if value is None else dice.decode_ueid(value)
+    tcb_infos, multiple = _tcb_infos(found), dice.OID_MULTI_TCB_INFO in found
     names = dict(x509.read_name(certificate.subject))
     common_name = names.get(x509.OID_COMMON_NAME, "")
+    serial_number = names.get(x509.OID_SERIAL_NUMBER, "")
+    role = _role(common_name, purposes)
+    key = read_key(certificate.spki)
+    digest = hashlib.sha256(key.raw).digest()
     return Layer(
         der=data,
+        digest=hashlib.sha256(data).digest(),
         certificate=certificate,
-        key=read_key(certificate.spki),
-        role=_role(common_name, purposes),
+        key=key,
+        role=role,
+        slug=role.slug,
+        title=f"the {role.value} certificate",
         common_name=common_name,
-        serial_number=names.get(x509.OID_SERIAL_NUMBER, ""),
+        serial_number=serial_number,
         not_before=_time(certificate.not_before),
         not_after=_time(certificate.not_after),
         authority=authority,
@@ -139,17 +146,19 @@ def read_layer(data: bytes) -> Layer:
         key_id=key_id,
         issuer_key_id=issuer_key_id,
         ueid=ueid,
-        tcb_infos=_tcb_infos(found),
-        multiple=dice.OID_MULTI_TCB_INFO in found,
+        tcb_infos=tcb_infos,
+        multiple=multiple,
+        nodes=read_nodes(tcb_infos) if multiple else None,
         unknown_critical=tuple(
             extension.oid
             for extension in certificate.extensions
             if extension.critical and extension.oid not in _UNDERSTOOD
         ),
+        named_after_key=serial_number == digest.hex().upper() and key_id == digest[:20],
     )
 
 
-def _role(common_name: str, purposes: tuple[str, ...]) -> Role:
+def _role(common_name: str, purposes: frozenset[str]) -> Role:
     if (match := _NAME.fullmatch(common_name)) is not None:
         return _BY_LABEL[match[1]]
     if (named := _BY_NAME.get(common_name)) is not None:
@@ -169,7 +178,10 @@ def _tcb_infos(found: dict[str, bytes]) -> tuple[dice.TcbInfo, ...]:
 
 
 def _time(text: str) -> datetime:
+    """The time of YYYYMMDDHHMMSSZ."""
+    parts = text[:4], *(text[at : at + 2] for at in range(4, 14, 2))
     try:
-        return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+        year, month, day, hour, minute, second = map(int, parts)
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         raise DerError(f"malformed time {text!r}", 0) from None

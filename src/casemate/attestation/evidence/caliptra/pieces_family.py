@@ -17,6 +17,7 @@ from casemate.attestation.evidence.caliptra import components, device
 from casemate.attestation.evidence.caliptra.chain import Chain, verify_chain
 from casemate.attestation.evidence.caliptra.files import covered_certificates, read_files, roles_of
 from casemate.attestation.evidence.caliptra.layers import Role
+from casemate.attestation.evidence.caliptra.nodes import Node
 from casemate.attestation.evidence.caliptra.quote import read_quote, verify_quote
 from casemate.attestation.evidence.caliptra.replay import replay
 from casemate.attestation.evidence.family import Component, Context, FamilyName, Piece, Verified
@@ -120,7 +121,7 @@ def _components(
     chain: Chain, pcrs: tuple[bytes, ...], log: bytes | None, checks: Checklist
 ) -> tuple[Component, ...]:
     boot = None if log is None else replay(log, pcrs, checks)
-    nodes: tuple[device.Node, ...] = ()
+    nodes: tuple[Node, ...] = ()
     if (leaf := chain.layer(Role.LEAF)) is not None:
         nodes = device.leaf_nodes(leaf, checks)
     evidence = components.Evidence(chain=chain, nodes=nodes, pcrs=pcrs, boot=boot)

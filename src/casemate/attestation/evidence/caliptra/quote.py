@@ -43,4 +43,4 @@ def verify_quote(quote: PcrQuote, fmc: Layer, checks: Checklist, *, nonce: bytes
             fmc.key.verify_digest(quote.signature, digest)
     except SignatureError:
         checks.refuse("quote-signature", "the FMC alias key did not sign the PCR quote")
-    checks.require("quote-signature", True, "", passed="the FMC alias key signed the PCR quote")
+    checks.note("quote-signature", "the FMC alias key signed the PCR quote")

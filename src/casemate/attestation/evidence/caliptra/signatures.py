@@ -6,6 +6,7 @@ Keys are held parsed, so that a key that signs often is parsed once.
 from __future__ import annotations
 
 import enum
+import hashlib
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -39,9 +40,13 @@ class Algorithm(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A public key: its SubjectPublicKeyInfo (DER), its bytes (97 or 2592) and the parsed key."""
+    """A public key: its SubjectPublicKeyInfo (DER), its bytes (97 or 2592) and the parsed key.
+
+    `digest` is SHA-256 of the SubjectPublicKeyInfo.
+    """
 
     spki: bytes
+    digest: bytes
     raw: bytes
     algorithm: Algorithm
     parsed: ec.EllipticCurvePublicKey | MLDSA87PublicKey
@@ -81,15 +86,16 @@ class PublicKey:
 def read_key(spki: bytes) -> PublicKey:
     """A P-384 or ML-DSA-87 key. Raises SignatureError for any other, DerError if malformed."""
     kind, raw = x509.read_public_key(spki)
+    digest = hashlib.sha256(spki).digest()
     try:
         if kind == x509.OID_SECP384R1:
             if len(raw) != 97:
                 raise SignatureError("a P-384 key that is not an uncompressed point")
             point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), raw)
-            return PublicKey(spki, raw, Algorithm.ECC, point)
+            return PublicKey(spki, digest, raw, Algorithm.ECC, point)
         if kind == x509.OID_MLDSA87:
             key = MLDSA87PublicKey.from_public_bytes(raw)
-            return PublicKey(spki, raw, Algorithm.MLDSA, key)
+            return PublicKey(spki, digest, raw, Algorithm.MLDSA, key)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise SignatureError(f"the public key cannot be used: {error}") from None
     raise SignatureError(f"a key of algorithm {kind}; only P-384 and ML-DSA-87 are taken")
