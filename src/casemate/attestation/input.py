@@ -234,7 +234,8 @@ def _kinds(file: NamedBytes) -> list[tuple[Kind, NamedBytes]]:
     # JSON first: TDX collateral has PEM within its strings.
     if data.lstrip()[:1] == b"{":
         return _json(file)
-    if b"-----BEGIN " in data:
+    # A TDX quote has PEM within; a PEM file is text as a whole.
+    if b"-----BEGIN " in data and b"\0" not in data:
         return _pem(file)
     if data[:1] == b"\x30":
         kind = _der_kind(data)

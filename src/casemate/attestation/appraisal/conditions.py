@@ -56,8 +56,10 @@ class Condition:
 
     def holds(self, values: Values) -> bool:
         """Whether it is true of these values. Raises ConditionError if it fails."""
-        result = self._program.eval(values.activation)
-        value = result.value()
+        try:
+            value = self._program.eval(values.activation).value()
+        except RuntimeError as error:
+            raise ConditionError(_readable(error)) from None
         if value is True or value is False:
             return bool(value)
         raise ConditionError(str(value).partition("[")[0].strip() or "no result")
