@@ -73,7 +73,6 @@ class Spool:
         self._path = folder
         self._next = 1
         self._size = 0
-        self._last_event: dict[str, Any] | None = None
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -94,10 +93,11 @@ class Spool:
         """The number of the last event; 0 where there is none."""
         return self._next - 1
 
-    @property
-    def last_event(self) -> dict[str, Any] | None:
-        """The last event that was whole when the spool was opened, or was appended since."""
-        return self._last_event
+    def backwards(self) -> Iterator[dict[str, Any]]:
+        """Yield the events of the last two files, the newest first."""
+        for path in reversed(_files(self.folder)[-2:]):
+            lines = path.read_bytes().splitlines(keepends=True)
+            yield from filter(None, map(_event, reversed(lines)))
 
     def append(self, events: Sequence[dict[str, Any]]) -> int:
         """Number the events (in place) and write them in one go; returns the last number.
@@ -118,7 +118,6 @@ class Spool:
             raise SpoolError(f"{self._path}: {error.strerror or error}") from None
         self._next += len(events)
         self._size += len(lines)
-        self._last_event = events[-1]
         return self.last
 
     def close(self) -> None:
@@ -146,11 +145,9 @@ class Spool:
             self._open_file(1)
             return
         self._next = _first_number(paths[-1])
-        keep, self._last_event = _whole_lines(paths[-1])
-        if self._last_event is not None:
-            self._next = int(self._last_event["metadata"]["sequence"]) + 1
-        elif len(paths) > 1:
-            _, self._last_event = _whole_lines(paths[-2])
+        keep, last = _whole_lines(paths[-1])
+        if last is not None:
+            self._next = int(last["metadata"]["sequence"]) + 1
         self._path = paths[-1]
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._size = os.fstat(self._file).st_size

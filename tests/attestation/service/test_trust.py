@@ -168,8 +168,9 @@ class Fleet(RuleBasedStateMachine):
                     nonce=value,
                     valid_until=valid_until,
                 ),
-                document=b"",
-                result=None,
+                document={},
+                claims=b"",
+                envelope=None,
             ),
             principal=PRINCIPALS[by],
             challenge=nonce,
@@ -278,7 +279,10 @@ def hand_in(
     return record(
         db,
         Appraised(
-            verdict=verdict(state, at=at, host=host, nonce=nonce.value), document=b"", result=None
+            verdict=verdict(state, at=at, host=host, nonce=nonce.value),
+            document={},
+            claims=b"",
+            envelope=None,
         ),
         principal=PRINCIPALS[by],
         challenge=nonce.number,

@@ -7,7 +7,9 @@ transaction: of two requests that race with one nonce, one counts.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from casemate.attestation.appraisal.verdict import Verdict
 from casemate.attestation.service.database import appraisals, challenges, hosts
@@ -24,11 +26,17 @@ from casemate.attestation.states import State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appraised:
-    """A verdict in the forms that are kept: compressed JSON, and the compressed result (EAR)."""
+    """A verdict and its forms.
+
+    `document` is the verdict as JSON has it. Kept are `claims`, the claims set of the signed result
+    (it holds the document) or the bare document, compressed; and `envelope`, what makes the signed
+    result of them (`results`), None where results are not signed.
+    """
 
     verdict: Verdict
-    document: bytes
-    result: bytes | None
+    document: Mapping[str, Any]
+    claims: bytes
+    envelope: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +98,8 @@ def record(
         correlation=verdict.correlation_id,
         policy=verdict.policy.digest,
         reference=verdict.references,
-        verdict=appraised.document,
-        result=appraised.result,
+        claims=appraised.claims,
+        envelope=appraised.envelope,
     )
     if effect.changes_trust and standing is not None:
         hosts.put(connection, standing, number)

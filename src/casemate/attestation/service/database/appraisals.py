@@ -44,13 +44,13 @@ def insert(
     correlation: str,
     policy: bytes,
     reference: bytes,
-    verdict: bytes,
-    result: bytes | None,
+    claims: bytes,
+    envelope: bytes | None,
 ) -> int:
-    """Keep an appraisal; `verdict` and `result` come compressed. Returns its number."""
+    """Keep an appraisal; `claims` come compressed. Returns its number."""
     number = connection.execute(
         "INSERT INTO appraisals (at, principal, host, state, effect, challenge, correlation,"
-        " policy, reference, verdict, result) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " policy, reference, claims, envelope) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             microseconds(at),
             principal,
@@ -61,8 +61,8 @@ def insert(
             correlation,
             policy,
             reference,
-            verdict,
-            result,
+            claims,
+            envelope,
         ),
     ).lastrowid
     if number is None:
@@ -79,13 +79,13 @@ def find(connection: sqlite3.Connection, number: int) -> AppraisalRow | None:
 
 
 def contents(connection: sqlite3.Connection, number: int) -> tuple[bytes, bytes | None] | None:
-    """Return an appraisal's verdict and result, decompressed."""
+    """Return an appraisal's claims, decompressed, and its envelope."""
     row = connection.execute(
-        "SELECT verdict, result FROM appraisals WHERE number = ?", (number,)
+        "SELECT claims, envelope FROM appraisals WHERE number = ?", (number,)
     ).fetchone()
     if row is None:
         return None
-    return expand(row[0]), None if row[1] is None else expand(row[1])
+    return expand(row[0]), row[1]
 
 
 def page(
@@ -119,13 +119,19 @@ def page(
     return [_appraisal(row) for row in rows]
 
 
-def after(connection: sqlite3.Connection, number: int, most: int) -> list[tuple[int, bytes]]:
-    """Return number and verdict of up to `most` appraisals above a number, the oldest first."""
+def after(connection: sqlite3.Connection, number: int, most: int) -> list[AppraisalRow]:
+    """Return up to `most` appraisals with numbers above one, the oldest first."""
     rows = connection.execute(
-        "SELECT number, verdict FROM appraisals WHERE number > ? ORDER BY number LIMIT ?",
+        f"SELECT {_COLUMNS} FROM appraisals WHERE number > ? ORDER BY number LIMIT ?",
         (number, most),
     )
-    return [(row[0], expand(row[1])) for row in rows]
+    return [_appraisal(row) for row in rows]
+
+
+def last(connection: sqlite3.Connection) -> int:
+    """Return the highest number that was ever given."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'appraisals'").fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def prune(connection: sqlite3.Connection, before: datetime, most: int) -> int:

@@ -132,7 +132,8 @@ def set_active(
 ) -> int:
     """Put a version in force, or out of it; returns the epoch that holds now.
 
-    Activation takes the other version of the name out of force. What is so already makes no epoch.
+    Activation takes the other version of the name out of force, of a policy every other policy.
+    What is so already makes no epoch.
     """
     row = connection.execute(
         "SELECT active FROM documents WHERE number = ?", (document.number,)
@@ -143,7 +144,8 @@ def set_active(
         return epoch(connection)
     if active:
         connection.execute(
-            "UPDATE documents SET active = 0 WHERE kind = ? AND name = ? AND active = 1",
+            "UPDATE documents SET active = 0 WHERE kind = ?1 AND active = 1"
+            " AND (name = ?2 OR ?1 = 'policy')",
             (document.kind, document.name),
         )
     connection.execute(

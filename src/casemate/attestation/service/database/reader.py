@@ -29,10 +29,11 @@ class Reader:
         self._idle: queue.SimpleQueue[tuple[sqlite3.Connection, tuple[int, int]]] = (
             queue.SimpleQueue()
         )
-        self._threads = threads
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="database-reader")
+        # One more than threads: a short query on the event loop waits for no long one.
+        self._connections = threads + 1
         with opening.store_errors(path):
-            for _ in range(threads):
+            for _ in range(self._connections):
                 self._idle.put((opening.open_reader(path), opening.identity(path)))
 
     def query(self, ask: Callable[[sqlite3.Connection], T]) -> T:
@@ -57,7 +58,7 @@ class Reader:
     def close(self) -> None:
         """Close the connections; queries that run end first."""
         self._executor.shutdown()
-        for _ in range(self._threads):
+        for _ in range(self._connections):
             self._idle.get()[0].close()
 
     def _current(

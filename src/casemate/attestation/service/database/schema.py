@@ -60,8 +60,8 @@ CREATE TABLE appraisals (
     correlation TEXT NOT NULL,
     policy BLOB NOT NULL,
     reference BLOB NOT NULL,
-    verdict BLOB NOT NULL,
-    result BLOB
+    claims BLOB NOT NULL,
+    envelope BLOB
 ) STRICT;
 CREATE INDEX appraisals_by_host ON appraisals (host, number);
 CREATE INDEX appraisals_by_principal ON appraisals (principal, number);

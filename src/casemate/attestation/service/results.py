@@ -1,0 +1,86 @@
+"""Results as they are kept and given out: the claims set once, compressed; the signature beside it.
+
+A signed result (JWT) is header, claims and signature, and its claims hold the whole verdict. So the
+claims are kept as JSON, and the envelope (header and signature, joined as in the JWT) makes the
+very same token of them again, years later, whatever became of the key.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from casemate.attestation.appraisal import result
+from casemate.attestation.appraisal.document import document
+from casemate.attestation.appraisal.result import PemSigner, Signer
+from casemate.attestation.appraisal.verdict import Verdict
+from casemate.attestation.service.database import appraisals
+from casemate.attestation.service.record import Appraised
+from casemate.formats import base64url
+
+
+class ResultMaker:
+    """How results are made. It can be sent to a worker process: the key travels as its PEM."""
+
+    def __init__(
+        self, pem: bytes | None, *, name: str = "", lifetime: timedelta, issuer: str | None = None
+    ) -> None:
+        """`pem` is the P-384 key that signs (None: nobody does), `name` its file for errors.
+
+        Raises `InputError` for another key.
+        """
+        self._parts = (pem, name, lifetime, issuer)
+        self.signer: Signer | None = None if pem is None else PemSigner(pem, name)
+        self.lifetime = lifetime
+        self.issuer = issuer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remake, self._parts
+
+    def __call__(self, verdict: Verdict) -> Appraised:
+        """`make`, as workers call it."""
+        return self.make(verdict)
+
+    def make(self, verdict: Verdict) -> Appraised:
+        """Return a verdict with its forms."""
+        if self.signer is None:
+            found = document(verdict)
+            claims = json.dumps(found, separators=(",", ":")).encode()
+            return Appraised(
+                verdict=verdict, document=found, claims=appraisals.compress(claims), envelope=None
+            )
+        token = result.to_jwt(verdict, self.signer, lifetime=self.lifetime, issuer=self.issuer)
+        header, payload, signature = token.split(".")
+        claims = base64url.decode(payload)
+        return Appraised(
+            verdict=verdict,
+            document=document_of(json.loads(claims)),
+            claims=appraisals.compress(claims),
+            envelope=f"{header}.{signature}".encode(),
+        )
+
+    def cwt(self, verdict: Verdict) -> bytes | None:
+        """Return the result as a CWT, None where results are not signed."""
+        if self.signer is None:
+            return None
+        return result.to_cwt(verdict, self.signer, lifetime=self.lifetime, issuer=self.issuer)
+
+
+def _remake(pem: bytes | None, name: str, lifetime: timedelta, issuer: str | None) -> ResultMaker:
+    return ResultMaker(pem, name=name, lifetime=lifetime, issuer=issuer)
+
+
+def document_of(claims: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the verdict's document of claims that were kept."""
+    found: Mapping[str, Any] = claims.get(result.VERDICT, claims)
+    return found
+
+
+def token_of(claims: bytes, envelope: bytes | None) -> str | None:
+    """Return the signed result of decompressed claims, None where it was not signed."""
+    if envelope is None:
+        return None
+    header, signature = envelope.decode().split(".")
+    return f"{header}.{base64url.encode(claims)}.{signature}"
