@@ -65,6 +65,7 @@ def test_all_parts_of_a_quick_run(tmp_path: Path) -> None:
     assert found["format"] == 1
     assert list(found["subjects"]) == ["aws-lc", "casemate"]
     assert found["machine"]["cpus"] >= 1
+    assert 0 <= found["other_programs_cpus"] <= os.cpu_count()
     for series in found["operations"]:
         check_series(series)
         assert len(series["rates"]) == found["rounds"]

@@ -23,6 +23,7 @@ def document(report: Report) -> dict[str, Any]:
         "casemate": casemate.__version__,
         "date": report.date.isoformat(timespec="seconds"),
         "machine": asdict(report.machine),
+        "other_programs_cpus": report.others,
         "rounds": report.pace.rounds,
         "slice_ms": report.pace.milliseconds,
         "subjects": report.subjects,

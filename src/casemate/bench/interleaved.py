@@ -64,7 +64,7 @@ def _slice(group: Group, turn: _Turn, pace: Pace) -> Slice:
         group.operation,
         group.objects,
         turn.asked,
-        milliseconds=pace.milliseconds,
+        milliseconds=pace.milliseconds * group.operation.slices,
         latency=turn.series.shape == ONE,
     )
 

@@ -36,6 +36,40 @@ class Machine:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A moment's CPU times in seconds since the start: of the machine, of this run."""
+
+    at: float
+    machine: float
+    ours: float
+
+    @classmethod
+    def now(cls) -> Busy:
+        """Read them. Ours are this process and its children that have ended."""
+        times = os.times()
+        return cls(
+            at=times.elapsed,
+            machine=_busy_seconds(),
+            ours=times.user + times.system + times.children_user + times.children_system,
+        )
+
+    def others_since(self, begin: Busy) -> float:
+        """Return how many CPUs, on average, other programs used since `begin`."""
+        took = max(self.at - begin.at, 1e-9)
+        return max((self.machine - begin.machine - (self.ours - begin.ours)) / took, 0.0)
+
+
+def _busy_seconds() -> float:
+    """All CPUs, without idle and waiting time; 0 where the system does not say."""
+    try:
+        fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
+    except OSError:
+        return 0.0
+    user, nice, system, _idle, _wait, *interrupts = map(int, fields[:8])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -49,7 +83,8 @@ def _processor() -> str:
 class Report:
     """Everything that a run gave; parts that were not asked for are None or empty.
 
-    `subjects` are the names in the order of the columns, with what each library calls itself.
+    `subjects` are the names in the order of the columns, with what each library calls itself;
+    `others` is how many CPUs other programs used meanwhile, which spoils figures.
     """
 
     date: datetime
@@ -61,3 +96,4 @@ class Report:
     idle: Idle | None = None
     fairness: Fairness | None = None
     network: tuple[Network, ...] = ()
+    others: float = 0.0

@@ -16,7 +16,7 @@ from casemate.bench.measurer import Measurer
 from casemate.bench.network import network
 from casemate.bench.own_module import OwnModule, own_module
 from casemate.bench.pinned import pinned
-from casemate.bench.report import Machine, Report
+from casemate.bench.report import Busy, Machine, Report
 from casemate.bench.subjects import Subject, raw
 from casemate.hsm.errors import Code, ModuleError
 
@@ -56,6 +56,7 @@ def run(wanted: Wanted, progress: Progress) -> Report:
             advice="--module path=PATH,name=NAME",
         )
     report = Report(date=datetime.now(UTC), machine=Machine.here(), pace=wanted.pace, subjects={})
+    begin = Busy.now()
     parts = wanted.parts if not wanted.without_own else wanted.parts & {Part.OPERATIONS}
     with ExitStack() as stack:
         module = None if wanted.without_own else stack.enter_context(own_module())
@@ -63,6 +64,7 @@ def run(wanted: Wanted, progress: Progress) -> Report:
             _operations(wanted, module, report, progress)
         if module is not None:
             _scenarios(wanted, parts, module, report, progress)
+    report.others = Busy.now().others_since(begin)
     return report
 
 

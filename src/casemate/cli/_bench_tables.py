@@ -20,8 +20,8 @@ def print_report(report: Report) -> None:
     machine = report.machine
     click.echo(
         f"{report.date:%Y-%m-%d %H:%M} UTC, {machine.processor}, {machine.cpus} CPUs, "
-        f"{machine.kernel}, load {machine.load:.1f}; "
-        f"{report.pace.rounds} rounds of {report.pace.milliseconds} ms"
+        f"{machine.kernel}; {report.pace.rounds} rounds of {report.pace.milliseconds} ms; "
+        f"other programs used {report.others:.2f} CPUs meanwhile"
     )
     for name, description in report.subjects.items():
         click.echo(f"  {name}: {description}")
