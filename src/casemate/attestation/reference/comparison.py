@@ -8,6 +8,7 @@ rule, such as a profile's extension, is never satisfied. Also here: values as pe
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from operator import attrgetter
 from typing import Any
 
 from casemate.attestation.reference.keys import public_key
@@ -54,9 +55,10 @@ def differences(condition: MeasurementValues, entry: MeasurementValues) -> tuple
     """The attributes of the condition that the entry does not satisfy; none: it is met."""
     found = tuple(
         name
-        for name, rule in _RULES.items()
-        if (wanted := getattr(condition, name)) not in (None, ())
-        and not rule(wanted, getattr(entry, name))
+        for (name, rule), wanted, claimed in zip(
+            _RULES.items(), _COMPARED(condition), _COMPARED(entry), strict=True
+        )
+        if wanted is not None and wanted != () and not rule(wanted, claimed)
     )
     return (*found, "extensions") if condition.extensions else found
 
@@ -159,6 +161,7 @@ _RULES: dict[str, Callable[[Any, Any], bool]] = {
     "uuid": _equal,
     "name": _equal,
 }
+_COMPARED = attrgetter(*_RULES)
 
 
 # --- values as people read them --------------------------------------------------------------
@@ -168,17 +171,21 @@ def describe(values: MeasurementValues, only: Collection[str] | None = None) -> 
     """The values as one line, or those of the named attributes; "nothing" if there are none."""
     parts = [
         text(value)
-        for name, text in _TEXTS.items()
-        if (only is None or name in only) and (value := getattr(values, name)) not in (None, ())
+        for (name, text), value in zip(_TEXTS.items(), _SHOWN(values), strict=True)
+        if value is not None and value != () and (only is None or name in only)
     ]
     return ", ".join(parts) or "nothing"
 
 
 def _digests_text(digests: tuple[Digest, ...]) -> str:
-    return " and ".join(
-        f"{_ALGORITHM_NAMES.get(algorithm_of(one), f'digest {one.algorithm}')} {one.value.hex()}"
-        for one in digests
-    )
+    if len(digests) == 1:
+        return _digest_text(digests[0])
+    return " and ".join(map(_digest_text, digests))
+
+
+def _digest_text(digest: Digest) -> str:
+    name = _ALGORITHM_NAMES.get(algorithm_of(digest)) or f"digest {digest.algorithm}"
+    return f"{name} {digest.value.hex()}"
 
 
 def _svn_text(svn: Svn) -> str:
@@ -237,3 +244,4 @@ _TEXTS: dict[str, Callable[[Any], str]] = {
         f"extension {key} (no rule to compare it)" for key, _ in found
     ),
 }
+_SHOWN = attrgetter(*_TEXTS)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from casemate.attestation.reference.comparison import describe
 from casemate.formats.cbor import Tag
 from casemate.formats.corim.measurement import Environment, Measurement, MeasurementValues
 from casemate.formats.corim.triples import (
@@ -77,6 +78,7 @@ class Index:
         self._references: dict[Place, list[Reference]] = {}
         self._keys: dict[Place, list[KeyReference]] = {}
         self._augmentations: dict[Place, list[Augmentation]] = {}
+        self._texts: dict[int, str] = {}
         self.has_keys = False
         self.has_augmentations = False
         for tag in tags:
@@ -127,6 +129,13 @@ class Index:
             for augmentation in self._augmentations.get(place, ())
         }
         return list(found.values())
+
+    def text(self, measurement: Measurement) -> str:
+        """One of the set's measurements as people read it, made once."""
+        text = self._texts.get(id(measurement))
+        if text is None:
+            text = self._texts[id(measurement)] = describe(measurement.values)
+        return text
 
     def _add(self, tag: StoredTag) -> None:
         triples = tag.comid.triples

@@ -145,13 +145,13 @@ class _Comparing:
         environment = measured.environment
         whole = self._whole_matches(environment)
         if id(measured) in whole:
-            yield _met(measured, *whole[id(measured)])
+            yield self._met(measured, *whole[id(measured)])
             return
         closest = self._closest_to(environment)
         if closest is not None and environment not in self._missing_told:
             self._missing_told.add(environment)
             for measurement in closest.missing:
-                yield _missing(measured, closest.reference, measurement)
+                yield self._missing(measured, closest.reference, measurement)
         about = self._index.about(environment, measured.measurement.key)
         in_force = list(islice((one for one in about if self.in_force(one[0].tag)), _MOST_COMPARED))
         if not in_force:
@@ -166,7 +166,7 @@ class _Comparing:
         if closest is not None and not whole:
             for measurement in closest.reference.triple.measurements:
                 if self._meets(measurement, measured):
-                    yield _met(measured, closest.reference, measurement)
+                    yield self._met(measured, closest.reference, measurement)
                     return
         yield self._different(measured, in_force)
 
@@ -198,6 +198,8 @@ class _Comparing:
         return None
 
     def _others_met(self, reference: Reference, but: Measurement, environment: Environment) -> bool:
+        if len(reference.triple.measurements) == 1:
+            return True
         together = self._environments[environment]
         return all(
             measurement is but or any(self._meets(measurement, other) for other in together)
@@ -286,6 +288,30 @@ class _Comparing:
             expected=tuple(islice(expected, _MOST_SHOWN)),
         )
 
+    def _met(
+        self, measured: Measured, reference: Reference, measurement: Measurement
+    ) -> ClaimVerdict:
+        return ClaimVerdict(
+            label=measured.label,
+            found=describe(measured.measurement.values),
+            comparison=Comparison.MET,
+            claim=measured.claim,
+            reference=reference.name,
+            expected=(self._index.text(measurement),),
+        )
+
+    def _missing(
+        self, beside: Measured, reference: Reference, measurement: Measurement
+    ) -> ClaimVerdict:
+        return ClaimVerdict(
+            label=f"{beside.label}: {_element(measurement.key)}",
+            found="nothing",
+            comparison=Comparison.DIFFERS,
+            claim=beside.claim,
+            reference=reference.name,
+            expected=(self._index.text(measurement),),
+        )
+
     def _identity(
         self, environments: Iterable[Environment], component: Component
     ) -> Iterable[ClaimVerdict]:
@@ -336,28 +362,6 @@ class _Comparing:
             )
             for measured in self._environments[environment]
         )
-
-
-def _met(measured: Measured, reference: Reference, measurement: Measurement) -> ClaimVerdict:
-    return ClaimVerdict(
-        label=measured.label,
-        found=describe(measured.measurement.values),
-        comparison=Comparison.MET,
-        claim=measured.claim,
-        reference=reference.name,
-        expected=(describe(measurement.values),),
-    )
-
-
-def _missing(beside: Measured, reference: Reference, measurement: Measurement) -> ClaimVerdict:
-    return ClaimVerdict(
-        label=f"{beside.label}: {_element(measurement.key)}",
-        found="nothing",
-        comparison=Comparison.DIFFERS,
-        claim=beside.claim,
-        reference=reference.name,
-        expected=(describe(measurement.values),),
-    )
 
 
 def _element(key: Element) -> str:
