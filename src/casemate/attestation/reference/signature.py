@@ -1,4 +1,4 @@
-"""Who stands behind a signed manifest: its COSE signature, up to a key that may sign.
+"""Who stands behind a signed manifest: its COSE signature, up to a key that may sign; and signing.
 
 Signers are public keys that the operator named. The manifest is signed by one of them, or by the
 first certificate of its x5chain, which then leads to one of them (RFC 5280, at the time given).
@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from casemate.attestation import x509_path, x509_validation
 from casemate.attestation.certificates import VerifiedCertificates
@@ -17,7 +18,9 @@ from casemate.attestation.checks import Checklist
 from casemate.attestation.cose_signature import CoseSignatureError, verify
 from casemate.attestation.endorsements import Endorsements, NamedBytes
 from casemate.attestation.errors import EvidenceError, InfrastructureError, InputError
-from casemate.formats import x509
+from casemate.formats import cose, x509
+from casemate.formats.corim import manifest
+from casemate.formats.corim.manifest import Corim, Signer
 from casemate.formats.cose import CoseError, Sign1
 from casemate.formats.der_reader import DerError
 
@@ -106,3 +109,33 @@ def _by_certificate(
     except (CoseSignatureError, DerError, EvidenceError, InfrastructureError) as error:
         raise InputError(f"{name}: {error}") from None
     return SignedBy(path.anchor_spki, path.anchor, leaf.fields.spki)
+
+
+class SigningKey(Protocol):
+    """Something that signs a manifest."""
+
+    @property
+    def algorithm(self) -> int:
+        """COSE's number of its algorithm."""
+        ...
+
+    @property
+    def spki(self) -> bytes:
+        """Its public key (DER)."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature over a message as COSE carries it: r and s, or as it is."""
+        ...
+
+
+def sign(corim: Corim, key: SigningKey, signer: Signer) -> bytes:
+    """A signed manifest (tag 18); `signer` says who signs and how long that holds.
+
+    Its key id is SHA-256 of the public key.
+    """
+    key_id = hashlib.sha256(key.spki).digest()
+    protected = manifest.protected_header(key.algorithm, signer, key_id=key_id)
+    payload = manifest.encode(corim)
+    signature = key.sign(cose.to_be_signed(protected, payload))
+    return cose.encode(Sign1(protected, payload, signature))
