@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -87,13 +87,16 @@ def load_policy(name: str, *, beside: Path | None = None) -> Policy:
     return policy.read(file.data, file.name)
 
 
-def load_references(given: Given, at: datetime) -> ReferenceSet:
+def load_references(given: Given, at: datetime, folders: Iterable[Path] = ()) -> ReferenceSet:
     """The reference values that were given. Raises InputError.
 
-    An unsigned manifest is taken from the operator's own hand, never with the evidence.
+    An unsigned manifest is taken from the operator's own hand, never with the evidence. `folders`
+    (files among them are passed over) bring the keys that may sign what stands in them.
     """
     from casemate.attestation.reference import store
+    from casemate.attestation.reference.folder import ReferenceFolder
 
-    named = store.load(given.references, signers=given.signers, at=at, take_unsigned=True)
+    kept = [key for path in folders if path.is_dir() for key in ReferenceFolder(path).signers]
+    named = store.load(given.references, signers=(*given.signers, *kept), at=at, take_unsigned=True)
     along = store.load(given.accompanying, signers=given.signers, at=at)
     return store.ReferenceSet((*named.manifests, *along.manifests))

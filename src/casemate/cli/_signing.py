@@ -54,10 +54,12 @@ def open_pair(party: str, ecc: str | None, pqc: str | None) -> tuple[Signer, Sig
         raise click.UsageError(
             f"a {party} signs with two keys: give --{party}-ecc-key and --{party}-pqc-key"
         )
-    return _open(ecc), _open(pqc)
+    return open_signer(ecc), open_signer(pqc)
 
 
-def _open(reference: str) -> Signer:
+def open_signer(reference: str) -> Signer:
+    """Open a private key, asking for a passphrase where it needs one."""
+
     def ask() -> bytes:
         answer: str = click.prompt(f"passphrase of {reference}", hide_input=True, err=True)
         return answer.encode()

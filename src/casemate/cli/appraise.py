@@ -148,7 +148,7 @@ def appraise(
     )
     verifier = Verifier(
         sorted_.endorsements,
-        load_references(sorted_, time),
+        load_references(sorted_, time, reference),
         load_policy(policy),
         frozenset(map(Quirk, quirk)),
     )

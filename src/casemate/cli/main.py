@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "policy": ("policy", "show, check and test appraisal policies"),
     "proxy": ("proxy", "give a partition to virtual machines"),
     "random": ("use", "write random bytes of a partition"),
+    "reference": ("reference", "make, keep and explain reference values"),
     "resume": ("lifecycle", "serve again after a suspend"),
     "rot": ("rot", "the root of trust: manufacture, boot, certify, quote"),
     "selftest": ("selftest", "run the module's self-tests"),
