@@ -201,6 +201,7 @@ def _verify(
         nonce=answers(quote.qualifying_data, context.nonce),
         bindings={REPORT_DATA: quote.qualifying_data},
         valid_until=authenticated.path.valid_until,
+        keys=(claims.attestation_key, authenticated.signer.certificate.fields.spki),
     )
 
 

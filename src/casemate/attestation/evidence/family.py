@@ -120,8 +120,8 @@ class Verified:
     `bindings` are further values that the evidence commits to, by name (for example the digest of a
     DPE leaf key): evidence of several families from one host must agree in them. `forms` are the
     spellings and quirks that were seen. `valid_until` is the earliest end of a certificate or
-    collateral that it rests on. `keys` are SubjectPublicKeyInfos (DER) of its verified chain, the
-    attesting one first: identity and attest-key triples are held against them.
+    collateral that it rests on. `keys` are SubjectPublicKeyInfos (DER) of the attester's own keys
+    on its verified chain: identity and attest-key triples are held against them.
     """
 
     family: FamilyName

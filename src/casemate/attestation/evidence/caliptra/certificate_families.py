@@ -109,4 +109,5 @@ def _verify(
         checks=checks.passed,
         bindings=bound,
         valid_until=chain.valid_until,
+        keys=chain.keys,
     )

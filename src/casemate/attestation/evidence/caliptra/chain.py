@@ -88,6 +88,18 @@ class Chain:
         return next((layer for layer in self.layers if layer.role is role), None)
 
     @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The device's own keys (SubjectPublicKeyInfo, DER), the last one first."""
+        own = [
+            layer.certificate.spki
+            for layer in reversed(self.layers)
+            if layer.role is not Role.AUTHORITY
+        ]
+        if self.initial_key is not None:
+            own.append(self.initial_key)
+        return tuple(dict.fromkeys(own))
+
+    @property
     def valid_until(self) -> datetime:
         """The earliest end of a certificate."""
         return min(layer.not_after for layer in self.layers)

@@ -124,6 +124,7 @@ class TokenFamily:
             },
             forms=token.forms,
             valid_until=chain.valid_until,
+            keys=chain.keys,
         )
 
     def covered(self, role: str, data: bytes) -> tuple[range, ...]:

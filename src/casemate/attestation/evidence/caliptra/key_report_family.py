@@ -106,10 +106,11 @@ class KeyReportFamily:
             )
         partition = layers[-1]
         bound = {bindings.PARTITION_KEY: partition.certificate.spki}
+        keys: tuple[bytes, ...] = (partition.certificate.spki,)
         if _is_certified(layers):
             chain = verify_chain(layers, context, checks, family=self.name)
             nodes = key_report.authority_nodes(chain, checks)
-            host, valid_until = chain.host, chain.valid_until
+            host, valid_until, keys = chain.host, chain.valid_until, chain.keys
             evidence = components.Evidence(chain=chain, nodes=nodes)
             found = components.make(evidence, components.check(evidence, checks))
             if (runtime := chain.layer(Role.RUNTIME)) is not None:
@@ -136,6 +137,7 @@ class KeyReportFamily:
             bindings={**bound, bindings.REPORT_DATA: signed.report.report_data},
             forms=(f"key-report-version-{signed.report.version}",),
             valid_until=valid_until,
+            keys=keys,
         )
 
     def covered(self, role: str, data: bytes) -> tuple[range, ...]:

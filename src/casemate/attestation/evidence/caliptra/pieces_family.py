@@ -101,6 +101,7 @@ class PiecesFamily:
             nonce=context.nonce,
             bindings=bound,
             valid_until=chain.valid_until,
+            keys=chain.keys,
         )
 
     def covered(self, role: str, data: bytes) -> tuple[range, ...]:

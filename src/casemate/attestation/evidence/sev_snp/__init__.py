@@ -81,6 +81,7 @@ class SevSnp:
             nonce=answers(report.report_data, context.nonce),
             bindings={REPORT_DATA: report.report_data},
             valid_until=authenticated.path.valid_until,
+            keys=(authenticated.signer.certificate.fields.spki,),
         )
 
     def covered(self, role: str, data: bytes) -> tuple[range, ...]:

@@ -94,6 +94,7 @@ class Tdx:
             valid_until=path.valid_until
             if usable.is_stale
             else min(path.valid_until, usable.collateral.ends),
+            keys=(pck.spki,),
         )
 
     def covered(self, role: str, data: bytes) -> tuple[range, ...]:

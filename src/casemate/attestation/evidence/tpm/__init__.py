@@ -98,6 +98,7 @@ class Tpm:
             nonce=answers(quote.qualifying_data, context.nonce),
             bindings={REPORT_DATA: quote.qualifying_data},
             valid_until=valid_until,
+            keys=(spki,),
         )
 
     def covered(self, role: str, data: bytes) -> tuple[range, ...]:
