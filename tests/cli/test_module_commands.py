@@ -334,7 +334,7 @@ def test_integrations_name_library_sockets_and_key(
 def test_openssl_makes_a_request_with_the_printed_configuration(
     shell: Shell, tmp_path: Path
 ) -> None:
-    from casemate.cli.demo import find_openssl
+    from casemate.cli._demo_tls import find_openssl
     from casemate.cli.pkcs11_path import library
 
     if find_openssl(library(), "") is None:

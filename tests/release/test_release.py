@@ -39,6 +39,7 @@ RSA_KEY = der(rsa.generate_private_key(65537, 2048).public_key())
 EC_KEY = der(ec.generate_private_key(ec.SECP384R1()).public_key())
 FACTS: dict[str, Fact] = {
     "public_key": RSA_KEY,
+    "certified_by": "root-of-trust",
     "generated": True,
     "imported": False,
     "unwrap": True,
@@ -105,6 +106,7 @@ def test_each_check_by_its_name() -> None:
     assert refused(verdict(components=twice)) == "key"
     assert refused(verdict(FACTS | {"public_key": b"garbage"})) == "key"
     assert refused(verdict(FACTS | {"public_key": "text"})) == "key"
+    assert refused(verdict(FACTS | {"certified_by": "anchor"})) == "partition"
     assert refused(verdict(FACTS | {"imported": True})) == "origin"
     assert refused(verdict(FACTS | {"unwrap": False})) == "usage"
     small = der(rsa.RSAPublicNumbers(65537, (1 << 1023) + 1).public_key())
@@ -118,7 +120,7 @@ def test_facts_that_differ_or_miss_never_open_the_gate(changes: dict[str, bool |
     if facts == FACTS:
         let_through(verdict(facts))
     else:
-        assert refused(verdict(facts)) in ("key", "origin", "usage")
+        assert refused(verdict(facts)) in ("key", "partition", "origin", "usage")
 
 
 @given(st.binary(max_size=200))

@@ -100,6 +100,12 @@ def _attester(
     type=click.Path(path_type=Path, dir_okay=False),
     help="A partition's key report (COSE_Sign1) to send along.",
 )
+@click.option(
+    "--partition-chain",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The certificates (PEM) of the key that signed the key report: "
+    "`casemate key attest --chain` writes them.",
+)
 @algorithm_option
 @click.option(
     "--out",
@@ -115,6 +121,7 @@ def evidence(
     user: int,
     nonce: bytes,
     key_report: Path | None,
+    partition_chain: Path | None,
     algorithm: str,
     out: Path | None,
     as_json: bool,
@@ -134,6 +141,7 @@ def evidence(
             anchor=_anchor(choice, mailbox),
             idevid_certificate=_idevid_certificate(choice, root, Algorithm(algorithm)),
             key_report=report,
+            partition_chain=() if partition_chain is None else _pem_chain(partition_chain),
         )
     if out is not None:
         _write(out, token)
@@ -196,6 +204,18 @@ def _idevid_certificate(
         return None
     files = certificate_files.manufacturer_files(root, choice.read_fuses(), None)
     return files.get(f"idevid_cert_{algorithm.value}.der")
+
+
+def _pem_chain(path: Path) -> tuple[bytes, ...]:
+    """The certificates (DER) of a PEM file, in its order. Raises RotError."""
+    from cryptography import x509 as pyca
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        found = pyca.load_pem_x509_certificates(_read(path))
+    except ValueError as error:
+        raise RotError(f"{path}: expected certificates in PEM: {error}") from None
+    return tuple(certificate.public_bytes(Encoding.DER) for certificate in found)
 
 
 def _read(path: Path) -> bytes:

@@ -6,10 +6,11 @@ The checks, in order; each failure is a ReleaseRefusedError that names its check
 2. `nonce`: it answers the nonce that was issued for this release, and no other.
 3. `age`: it was made within the last `longest`, and not after now.
 4. `key`: exactly one key report is in the evidence, with a public key.
-5. `origin`: the reported key was generated in the partition, not imported.
-6. `usage`: it unwraps keys and does nothing else, so that nothing that was wrapped to it can be
+5. `partition`: the root of trust of the very host certified the partition that reports it.
+6. `origin`: the reported key was generated in the partition, not imported.
+7. `usage`: it unwraps keys and does nothing else, so that nothing that was wrapped to it can be
    decrypted into the open.
-7. `strength`: it is RSA of 2,048 bits or more.
+8. `strength`: it is RSA of 2,048 bits or more.
 
 What the gate returns is the only key that the released one may be wrapped to.
 """
@@ -34,6 +35,7 @@ LEAST_RSA_BITS = 2048
 #: The component of a verdict that a key report makes, and its facts.
 COMPONENT = "key"
 _PUBLIC_KEY, _GENERATED, _IMPORTED, _UNWRAPS = "public_key", "generated", "imported", "unwrap"
+_CERTIFIED_BY, _ROOT_OF_TRUST = "certified_by", "root-of-trust"
 _OTHER_USES = ("encrypt", "decrypt", "sign", "verify", "wrap", "derive")
 
 
@@ -69,6 +71,10 @@ def recipient(
         )
     component = _key(verdict)
     facts = component.facts
+    if facts.get(_CERTIFIED_BY) != _ROOT_OF_TRUST:
+        raise ReleaseRefusedError(
+            "partition", "no root of trust vouches for the partition that reports the key"
+        )
     if facts.get(_GENERATED) is not True or facts.get(_IMPORTED) is not False:
         raise ReleaseRefusedError("origin", "the wrapping key was not generated in its partition")
     others = [use for use in _OTHER_USES if facts.get(use) is not False]
