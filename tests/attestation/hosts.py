@@ -145,7 +145,7 @@ class Host:
         values: dict[str, Any] = {
             "token_id": b"t" * 16,
             "anchor": "public test values",
-            "idevid_certificate": self.idevid[algorithm],
+            "idevid_certificate": self.idevid.get(algorithm),
         }
         return evidence(self.attester, nonce=nonce, algorithm=algorithm, **(values | changes))
 

@@ -1,4 +1,4 @@
-"""Signatures of the families that are not DICE: ECDSA P-256 and P-384, RSA PKCS#1 v1.5 and PSS.
+"""Signatures: ECDSA P-256 and P-384, RSA PKCS#1 v1.5 and PSS, and ML-DSA-87 of revocation lists.
 
 Keys are SubjectPublicKeyInfo (DER). A certificate's signature algorithm is an identifier with
 parameters; what stands in a TPM's or a report's structure is named by `Scheme`. SHA-1 is not taken.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA87PublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from casemate.formats import der_reader
@@ -35,13 +36,14 @@ class Padding(enum.Enum):
     ECDSA = "ECDSA"
     PKCS1 = "RSA PKCS#1 v1.5"
     PSS = "RSA PSS"
+    MLDSA87 = "ML-DSA-87"
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """An algorithm: its padding, its hash ("sha256", "sha384", "sha512"), PSS's salt in bytes.
 
-    A salt of None takes whatever length the signature has.
+    A salt of None takes whatever length the signature has. ML-DSA-87 has no hash ("").
     """
 
     padding: Padding
@@ -63,6 +65,7 @@ _SCHEMES = {
     "1.2.840.10045.4.3.2": Scheme(Padding.ECDSA, "sha256"),
     "1.2.840.10045.4.3.3": Scheme(Padding.ECDSA, "sha384"),
     "1.2.840.10045.4.3.4": Scheme(Padding.ECDSA, "sha512"),
+    "2.16.840.1.101.3.4.3.19": Scheme(Padding.MLDSA87, ""),
     "1.2.840.113549.1.1.11": Scheme(Padding.PKCS1, "sha256"),
     "1.2.840.113549.1.1.12": Scheme(Padding.PKCS1, "sha384"),
     "1.2.840.113549.1.1.13": Scheme(Padding.PKCS1, "sha512"),
@@ -123,6 +126,9 @@ def verify(spki: bytes, scheme: Scheme, signature: bytes, data: bytes) -> None:
     """Check one signature (ECDSA: DER of r and s) over data. Raises SignatureError."""
     try:
         key = load_der_public_key(spki)
+        if isinstance(key, MLDSA87PublicKey) and scheme.padding is Padding.MLDSA87:
+            key.verify(signature, data)
+            return
         algorithm = _HASHES[scheme.hash_name]()
         if isinstance(key, ec.EllipticCurvePublicKey):
             if scheme.padding is not Padding.ECDSA or key.curve.name not in (

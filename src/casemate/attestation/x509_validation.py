@@ -48,7 +48,7 @@ def validate(path: Path, checks: Checklist, *, endorsements: Endorsements, at: d
         _require_understood(certificate, checks)
     for certificate in path.certificates:
         _require_valid(certificate, at, checks)
-    _require_unrevoked(path, checks, endorsements, at)
+    require_unrevoked(path, checks, endorsements=endorsements, at=at)
 
 
 def _require_authority(issuer: PathCertificate, below: int, checks: Checklist) -> None:
@@ -157,9 +157,14 @@ def _crl_fields(crl: pyca.CertificateRevocationList) -> tuple[bytes, bytes]:
     return fields.next(der_reader.SEQUENCE, "issuer").encoded, parameters
 
 
-def _require_unrevoked(
-    path: Path, checks: Checklist, endorsements: Endorsements, at: datetime
+def require_unrevoked(
+    path: Path, checks: Checklist, *, endorsements: Endorsements, at: datetime
 ) -> None:
+    """No certificate of a path is revoked, as far as CRLs are at hand.
+
+    Raises EvidenceError, and InfrastructureError for a CRL that is missing, stale or not its
+    issuer's.
+    """
     lists = revocation_lists(endorsements)
     for position, certificate in enumerate(path.certificates):
         if certificate.fields.spki == path.anchor_spki:

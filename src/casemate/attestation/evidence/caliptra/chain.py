@@ -24,7 +24,7 @@ from datetime import datetime
 
 from casemate.attestation.checks import Checklist
 from casemate.attestation.endorsements import TrustAnchor
-from casemate.attestation.errors import InfrastructureError
+from casemate.attestation.evidence.caliptra.anchors import index_of as anchor_index
 from casemate.attestation.evidence.caliptra.layers import Layer, Role, read_layer
 from casemate.attestation.evidence.caliptra.signatures import (
     PublicKey,
@@ -33,13 +33,15 @@ from casemate.attestation.evidence.caliptra.signatures import (
     verify_certificate,
 )
 from casemate.attestation.evidence.family import Context, FamilyName, Host
+from casemate.attestation.x509_path import Path, PathCertificate
+from casemate.attestation.x509_path import index_of as certificate_index
+from casemate.attestation.x509_validation import require_unrevoked
 from casemate.formats import dice, x509
 from casemate.formats.der_reader import DerError
 
 #: Certificates of one chain, those that were endorsed included.
 LONGEST = 12
 
-_ORDER = list(Role)
 _TIME = "%Y-%m-%d %H:%M:%S"
 #: The key purposes that a layer has; of an IDevID at least these.
 _PURPOSES = {
@@ -57,6 +59,8 @@ _ENDS = (Role.LEAF, Role.PARTITION)
 _NAMED = (Role.LDEVID, Role.FMC, Role.RUNTIME)
 #: Which layer may stand directly above another.
 _ABOVE = {
+    Role.AUTHORITY: (Role.AUTHORITY,),
+    Role.IDEVID: (Role.AUTHORITY,),
     Role.LDEVID: (Role.IDEVID,),
     Role.FMC: (Role.LDEVID,),
     Role.RUNTIME: (Role.FMC,),
@@ -68,15 +72,10 @@ _ABOVE = {
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A verified chain: its layers, the topmost first; `anchor` vouches for the first.
-
-    `initial_key` is the IDevID's SubjectPublicKeyInfo where it is known: from its certificate, or
-    because it is the anchor.
-    """
+    """A verified chain: its layers, the topmost first; `anchor` vouches for the first."""
 
     layers: tuple[Layer, ...]
     anchor: TrustAnchor
-    initial_key: bytes | None
 
     @property
     def leaf(self) -> Layer:
@@ -90,14 +89,14 @@ class Chain:
     @property
     def keys(self) -> tuple[bytes, ...]:
         """The device's own keys (SubjectPublicKeyInfo, DER), the last one first."""
-        own = [
-            layer.certificate.spki
-            for layer in reversed(self.layers)
-            if layer.role is not Role.AUTHORITY
-        ]
-        if self.initial_key is not None:
-            own.append(self.initial_key)
-        return tuple(dict.fromkeys(own))
+        own = [layer for layer in reversed(self.layers) if layer.role is not Role.AUTHORITY]
+        return tuple(dict.fromkeys((*(layer.certificate.spki for layer in own), self.initial_key)))
+
+    @property
+    def initial_key(self) -> bytes:
+        """The IDevID's SubjectPublicKeyInfo; the anchor's where it signed the LDevID."""
+        initial = self.layer(Role.IDEVID)
+        return self.anchor.spki if initial is None else initial.certificate.spki
 
     @property
     def valid_until(self) -> datetime:
@@ -106,14 +105,8 @@ class Chain:
 
     @property
     def host(self) -> Host:
-        """Whose chain it is: its IDevID's key, or its LDevID's."""
-        local = self.layer(Role.LDEVID) or self.layers[0]
-        key, kind = (
-            (local.certificate.spki, "ldevid")
-            if self.initial_key is None
-            else (self.initial_key, "idevid")
-        )
-        return Host(hashlib.sha256(key).digest(), kind)
+        """Whose chain it is."""
+        return Host(hashlib.sha256(self.initial_key).digest(), "idevid")
 
     @property
     def ueid(self) -> bytes | None:
@@ -154,7 +147,7 @@ def extend_chain(
 ) -> Chain:
     """Verify another branch under the RT alias of a verified chain. Raises EvidenceError."""
     end = next(n for n, layer in enumerate(chain.layers) if layer.role is Role.RUNTIME)
-    branch = Chain((*chain.layers[: end + 1], *below), chain.anchor, chain.initial_key)
+    branch = Chain((*chain.layers[: end + 1], *below), chain.anchor)
     _check_below(branch, end, context, checks)
     return branch
 
@@ -169,64 +162,38 @@ def _check_below(chain: Chain, verified: int, context: Context, checks: Checklis
     _check_time(chain, context, checks)
 
 
-def _applicable(context: Context, family: FamilyName) -> tuple[TrustAnchor, ...]:
-    anchors = tuple(
-        anchor
-        for anchor in context.endorsements.anchors
-        if not anchor.purposes or family.value in anchor.purposes
-    )
-    if not anchors:
-        raise InfrastructureError(
-            "there is no anchor for Caliptra devices",
-            advice="give the manufacturer's certificate, or the device's IDevID certificate or "
-            "request, as an endorsement",
-        )
-    return anchors
-
-
 def _anchored(
     layers: Sequence[Layer], context: Context, checks: Checklist, family: FamilyName
 ) -> Chain:
-    anchors = _applicable(context, family)
-    by_key = {anchor.spki: anchor for anchor in anchors}
+    anchors = anchor_index(context.endorsements, family)
     path = list(layers)
     while True:
         for position, layer in enumerate(path):
-            if (own := by_key.get(layer.certificate.spki)) is not None:
+            if (own := anchors.by_key.get(layer.certificate.spki)) is not None:
                 # The operator named this very key: what stands above it does not matter.
                 below = tuple(path[position + 1 :])
                 checks.require(
                     "anchor", bool(below), f"{layer.title} is the anchor itself: nothing to verify"
                 )
                 _check_under_anchor(own, layer, below[0], context, checks)
-                return Chain(below, own, own.spki if layer.role is Role.IDEVID else None)
+                return Chain(below, own)
         top = path[0]
-        for anchor in anchors:
-            if _may_issue(anchor, top) and _signs(anchor.spki, top, context):
+        for anchor in anchors.candidates(top):
+            if _signs(anchor.spki, top, context):
                 _require_position(anchor, top, checks)
                 checks.note("anchor", f"{anchor.name} signed {top.title}")
-                initial = top.certificate.spki if top.role is Role.IDEVID else None
-                if top.role is Role.LDEVID:
-                    initial = anchor.spki
-                return Chain(tuple(path), anchor, initial)
+                return Chain(tuple(path), anchor)
         above = _endorsed_issuer(top, context) if len(path) < LONGEST else None
         if above is None:
             checks.refuse(
                 "anchor",
-                f"{top.title} ({top.common_name}) is not signed by any of the {len(anchors)} "
+                f"{top.title} ({top.common_name}) is not signed by any of the {anchors.count} "
                 "anchors: the chain ends at somebody who was not named, or a certificate above is "
                 "missing (of an LDevID, its IDevID's: give it as an endorsement)",
-                expected=", ".join(anchor.name for anchor in anchors[:4]),
+                expected=anchors.names,
                 found=_name(top.certificate.issuer),
             )
         path.insert(0, above)
-
-
-def _may_issue(anchor: TrustAnchor, layer: Layer) -> bool:
-    """Whether an anchor may be meant by a certificate's issuer name; an IDevID key has no name."""
-    if anchor.subject:
-        return anchor.subject == layer.certificate.issuer
-    return layer.role in (Role.IDEVID, Role.LDEVID, Role.AUTHORITY)
 
 
 def _signs(spki: bytes, layer: Layer, context: Context) -> bool:
@@ -262,16 +229,13 @@ def _check_under_anchor(
 
 
 def _endorsed_issuer(layer: Layer, context: Context) -> Layer | None:
-    for endorsed in context.endorsements.certificates:
+    index = certificate_index(context.endorsements)
+    for endorsed in index.with_subject(layer.certificate.issuer):
         try:
-            found = context.certificates.read(endorsed.data, read_layer)
+            found = context.certificates.read(endorsed.der, read_layer)
         except (DerError, SignatureError):
             continue
-        if (
-            found.certificate.subject == layer.certificate.issuer
-            and found.der != layer.der
-            and _signs(found.certificate.spki, layer, context)
-        ):
+        if found.der != layer.der and _signs(found.certificate.spki, layer, context):
             return found
     return None
 
@@ -327,7 +291,7 @@ def _check_link(issuer: Layer, layer: Layer, context: Context, checks: Checklist
 
 def _check_layer(above: Layer | None, layer: Layer, chain: Chain, checks: Checklist) -> None:
     role, slug = layer.role, layer.slug
-    if above is not None and not _may_stand_under(above.role, role):
+    if above is not None and above.role not in _ABOVE[role]:
         checks.refuse(f"{slug}-place", f"{layer.title} stands under {above.title}")
     purposes = _PURPOSES.get(role)
     if purposes is not None and not (
@@ -370,12 +334,6 @@ def _check_layer(above: Layer | None, layer: Layer, chain: Chain, checks: Checkl
     checks.note(f"{slug}-layer", f"{layer.title} has what its layer must have")
 
 
-def _may_stand_under(above: Role, role: Role) -> bool:
-    if (allowed := _ABOVE.get(role)) is not None:
-        return above in allowed
-    return _ORDER.index(above) <= _ORDER.index(role)
-
-
 def _check_path_lengths(layers: tuple[Layer, ...], checks: Checklist) -> None:
     """RFC 5280, 4.2.1.9: how many authorities may stand below one; the last is not counted."""
     for position, layer in enumerate(layers):
@@ -400,6 +358,17 @@ def _check_time(chain: Chain, context: Context, checks: Checklist) -> None:
                 found=f"{context.at:{_TIME}}",
             )
     checks.note("validity", "every certificate of the chain is valid at the time of appraisal")
+    endorsements = context.endorsements
+    if endorsements.revocations or endorsements.require_revocation:
+        path = Path(
+            tuple(
+                PathCertificate(layer.der, layer.certificate, layer.title)
+                for layer in reversed(chain.layers)
+            ),
+            chain.anchor.name,
+            chain.anchor.spki,
+        )
+        require_unrevoked(path, checks, endorsements=endorsements, at=context.at)
 
 
 def _name(name: bytes) -> str:

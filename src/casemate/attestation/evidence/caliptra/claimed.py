@@ -1,12 +1,13 @@
 """The concise evidence in a token, held against what certificates, quote and log say.
 
-A triple about a layer that those cover must say the same. What they do not cover stands on the
-token's signature alone: it becomes the component "software".
+A triple about a layer that those cover must not say otherwise. What they do not cover, and what
+says more than they do, stands on the token's signature alone: it becomes the component "software".
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Iterable, Sequence
 
 from casemate.attestation.checks import Checklist
@@ -48,18 +49,17 @@ def check_claims(
         except CorimError as error:
             checks.refuse("token-measurements", f"concise evidence: {error}")
         for triple in triples:
-            class_id = triple.environment.class_id
-            allowed = _known(class_id, evidence, stated)
+            allowed = _known(triple.environment.class_id, evidence, stated)
             for measurement in triple.measurements:
-                if not allowed:
+                found = {_compare(measurement.values, values) for values in allowed}
+                if found == {Outcome.DIFFERS}:
+                    checks.refuse(
+                        "token-measurements",
+                        f"the token claims of {_name(triple.environment.class_id)} what its "
+                        "certificates and quote say otherwise",
+                    )
+                if Outcome.CONFIRMED not in found:
                     others.append(_other(triple, measurement, len(others)))
-                    continue
-                checks.require(
-                    "token-measurements",
-                    any(_says_the_same(measurement.values, values) for values in allowed),
-                    f"the token claims of {_name(class_id)} what its certificates and quote do not "
-                    "say",
-                )
     checks.note("token-measurements", "the token's measurements are those of its chain")
     return Component(name="software", measured=tuple(others)) if others else None
 
@@ -101,28 +101,41 @@ def _read(data: bytes) -> tuple[MeasurementTriple, ...]:
     return concise.decode(data, forms=Forms(STRICT)).measured
 
 
-def _says_the_same(claimed: MeasurementValues, known_values: MeasurementValues) -> bool:
-    """Whether everything that is claimed is known to be so; it may claim less."""
-    for field in dataclasses.fields(claimed):
-        value = getattr(claimed, field.name)
-        if field.name not in _COMPARED and value not in (None, ()):
-            return False
-    if claimed.svn is not None and claimed.svn != known_values.svn:
-        return False
-    if claimed.raw_value is not None and claimed.raw_value != known_values.raw_value:
-        return False
-    if not _digests(claimed.digests) <= _digests(known_values.digests):
-        return False
-    registers = dict(known_values.integrity_registers)
-    return all(
-        _digests(digests) <= _digests(registers.get(index, ()))
-        for index, digests in claimed.integrity_registers
+class Outcome(enum.Enum):
+    """A claim against what is known: confirmed, beyond it in some value, or different."""
+
+    CONFIRMED = enum.auto()
+    BEYOND = enum.auto()
+    DIFFERS = enum.auto()
+
+
+def _compare(claimed: MeasurementValues, known: MeasurementValues) -> Outcome:
+    """A claim may say less than is known; DIFFERS wins over BEYOND."""
+    pairs: list[tuple[object, object]] = [
+        (getattr(claimed, name), getattr(known, name)) for name in ("svn", "raw_value")
+    ]
+    own, registers = _digests(known.digests), dict(known.integrity_registers)
+    pairs.extend((value, own.get(kind)) for kind, value in _digests(claimed.digests).items())
+    for index, digests in claimed.integrity_registers:
+        quoted = _digests(registers.get(index, ()))
+        pairs.extend((value, quoted.get(kind)) for kind, value in _digests(digests).items())
+    stated = [(value, other) for value, other in pairs if value is not None]
+    if any(other is not None and value != other for value, other in stated):
+        return Outcome.DIFFERS
+    rest = (
+        getattr(claimed, field.name)
+        for field in dataclasses.fields(claimed)
+        if field.name not in _COMPARED
     )
+    beyond = any(other is None for _, other in stated) or any(
+        value not in (None, ()) for value in rest
+    )
+    return Outcome.BEYOND if beyond else Outcome.CONFIRMED
 
 
-def _digests(digests: Iterable[Digest]) -> set[tuple[int | str, bytes]]:
+def _digests(digests: Iterable[Digest]) -> dict[int | str, bytes]:
     return {
-        (SHA384 if digest.algorithm in _SHA384_NAMES else digest.algorithm, digest.value)
+        SHA384 if digest.algorithm in _SHA384_NAMES else digest.algorithm: digest.value
         for digest in digests
     }
 
