@@ -2,8 +2,9 @@
 
 Each file's kind is read from its bytes; what the operator says decides only how much it is trusted:
 
-- given as evidence: a family's evidence, else a certificate, CRL, collateral or CoRIM that came
-  along with it, and never an anchor. What is none of these stays evidence, to be refused as such.
+- given as evidence: a family's evidence, a conceptual message wrapper (its types then select the
+  families), else a certificate, CRL, collateral or CoRIM that came along, and never an anchor. What
+  is none of these stays evidence, to be refused as such.
 - given as endorsement: PEM or DER certificates, CRLs, certificate requests, public keys, JWK, TDX
   collateral. A self-signed certificate, a request (an IDevID's) or a bare key that somebody names
   here is an anchor: whoever names it vouches for it. Bare keys also sign CoRIMs.
@@ -39,7 +40,9 @@ from cryptography.hazmat.primitives.serialization import (
 from casemate.attestation.endorsements import Endorsements, NamedBytes, TrustAnchor
 from casemate.attestation.errors import InputError
 from casemate.attestation.evidence.family import Family, Piece
-from casemate.formats import cose, x509
+from casemate.attestation.evidence.registry import select_what_fits
+from casemate.formats import cmw, cose, x509
+from casemate.formats.cmw import MessageKind
 from casemate.formats.corim.manifest import CONTENT_TYPE
 from casemate.formats.der_reader import DerError
 
@@ -146,6 +149,7 @@ def sort(
     found = _Sorted()
     for file in evidence:
         _sort_evidence(file, families, found)
+    _settle_certificates(families, found)
     for file in endorsements:
         _sort_endorsement(file, found, always=False)
     for file in anchors:
@@ -179,6 +183,13 @@ def _sort_evidence(file: NamedBytes, families: Sequence[Family], found: _Sorted)
         found.pieces.append(Piece(file.data, file.name))
         return
     try:
+        wrapper = cmw.decode(file.data)
+    except cmw.CmwError:
+        pass
+    else:
+        _unwrap(wrapper, file.name, families, found)
+        return
+    try:
         parts = _kinds(file)
     except InputError:
         parts = []
@@ -192,6 +203,53 @@ def _sort_evidence(file: NamedBytes, families: Sequence[Family], found: _Sorted)
             found.pieces.append(Piece(part.data, part.name))
         else:
             _place(kind, part, found)
+
+
+def _settle_certificates(families: Sequence[Family], found: _Sorted) -> None:
+    """Certificates are evidence by themselves, or for a family that takes other pieces with them.
+
+    Beside evidence that takes none, such as a report and its VCEK, they are endorsements.
+    """
+    parts = {id(piece): _certificates(piece) for piece in found.pieces}
+    others = [piece for piece in found.pieces if not parts[id(piece)]]
+    if not others or len(others) == len(found.pieces):
+        return
+    left = list(found.pieces)
+    taken: set[int] = set()
+    for selection in select_what_fits(left, families):
+        members = [piece for pieces in selection.pieces.values() for piece in pieces]
+        if not all(parts[id(piece)] for piece in members):
+            taken.update(map(id, members))
+    for piece in [piece for piece in left if parts[id(piece)] and id(piece) not in taken]:
+        found.pieces.remove(piece)
+        found.certificates.extend(parts[id(piece)])
+
+
+def _certificates(piece: Piece) -> list[NamedBytes]:
+    """The certificates that a piece consists of; none if it holds anything else."""
+    if piece.data[:1] not in (b"\x30", b"-"):
+        return []
+    try:
+        parts = _kinds(NamedBytes(piece.data, piece.name))
+    except InputError:
+        return []
+    if any(kind is not Kind.CERTIFICATE for kind, _ in parts):
+        return []
+    return [part for _, part in parts]
+
+
+def _unwrap(wrapper: cmw.Wrapper, name: str, families: Sequence[Family], found: _Sorted) -> None:
+    """Sort what a wrapper holds: evidence by its type, anything else as what came with evidence."""
+    for label, record in cmw.leaves(wrapper):
+        part = f"{name}/{label}" if label else name
+        kind = record.indicator
+        if kind is None or kind & MessageKind.EVIDENCE:
+            found.pieces.append(Piece(record.value, part, record.media_type))
+        elif kind & MessageKind.REFERENCE_VALUES:
+            found.references.append(NamedBytes(record.value, part))
+        else:
+            for other, data in _kinds(NamedBytes(record.value, part)):
+                _place(other, data, found)
 
 
 def _sort_endorsement(file: NamedBytes, found: _Sorted, *, always: bool) -> None:

@@ -51,10 +51,14 @@ class Quirk(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes of evidence and where they came from (a file's name), for errors and reports."""
+    """Bytes of evidence and where they came from (a file's name), for errors and reports.
+
+    `media_type` is what a conceptual message wrapper says they are, None without one.
+    """
 
     data: bytes
     name: str = "evidence"
+    media_type: str | int | None = None
 
     @property
     def digest(self) -> bytes:

@@ -35,11 +35,31 @@ def families() -> tuple[Family, ...]:
 
 def select(pieces: Sequence[Piece], known: Sequence[Family]) -> tuple[Selection, ...]:
     """Group pieces into evidence. Raises EvidenceError for a piece that no family takes."""
+    selections = select_what_fits(pieces, known)
+    taken = {id(piece) for each in selections for found in each.pieces.values() for piece in found}
+    left = [piece for piece in pieces if id(piece) not in taken]
+    if left:
+        Checklist().refuse(
+            "family",
+            f"{left[0].name}: these {len(left[0].data)} bytes are evidence of no known family",
+        )
+    return selections
+
+
+def select_what_fits(pieces: Sequence[Piece], known: Sequence[Family]) -> tuple[Selection, ...]:
+    """Group pieces into evidence, and leave out what no family takes.
+
+    A piece whose wrapper says a type that families have goes to one of those; a type that none has
+    is no news, and the bytes tell.
+    """
+    typed = {kind for family in known for kind in family.media_types}
     left = list(pieces)
     selections = []
     for family in known:
         roles: dict[str, list[Piece]] = {}
         for piece in left:
+            if piece.media_type in typed and piece.media_type not in family.media_types:
+                continue
             role = family.role(piece.data)
             if role is not None:
                 roles.setdefault(role, []).append(piece)
@@ -49,9 +69,4 @@ def select(pieces: Sequence[Piece], known: Sequence[Family]) -> tuple[Selection,
             selections.append(
                 Selection(family, {role: tuple(found) for role, found in roles.items()})
             )
-    if left:
-        Checklist().refuse(
-            "family",
-            f"{left[0].name}: these {len(left[0].data)} bytes are evidence of no known family",
-        )
     return tuple(selections)
