@@ -150,3 +150,88 @@ fn report(measured: &Measured) -> Value {
         "latencies": latencies,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(operation: &str) -> Value {
+        json!({
+            "operation": operation, "bytes": 64, "token_objects": true, "in_flight": 1,
+            "threads": 2, "milliseconds": 1, "warm_up": 0, "servers": [std::process::id()],
+        })
+    }
+
+    #[test]
+    fn every_operation_runs_on_aws_lc() {
+        let mut bench = Bench::default();
+        assert!(bench.answer(r#"{"open": {}}"#).get("opened").is_some());
+        for operation in [
+            "sign-p256",
+            "sign-p384",
+            "sign-rsa2048",
+            "sign-mldsa65",
+            "encrypt-aes256gcm",
+            "mac-hmacsha256",
+            "digest-sha256",
+            "random",
+            "generate-p256",
+            "generate-mldsa65",
+        ] {
+            let answer = bench.answer(&json!({"run": case(operation)}).to_string());
+            assert!(
+                answer["rate"].as_f64().unwrap() > 0.0,
+                "{operation}: {answer}"
+            );
+            assert!(
+                answer["client_cpu"].as_u64().unwrap() > 0,
+                "{operation}: {answer}"
+            );
+            assert!(
+                answer["server_cpu"].as_u64().unwrap() > 0,
+                "{operation}: {answer}"
+            );
+        }
+        let answer = bench.answer(&json!({"run": case("round-trip")}).to_string());
+        assert!(answer.get("unsupported").is_some(), "{answer}");
+    }
+
+    #[test]
+    fn each_latency_is_one_operation() {
+        let mut bench = Bench::default();
+        bench.answer(r#"{"open": {}}"#);
+        let mut timed = case("sign-p256");
+        timed["threads"] = json!(1);
+        timed["latency"] = json!(true);
+        let answer = bench.answer(&json!({"run": timed}).to_string());
+        let buckets = answer["latencies"].as_object().unwrap();
+        let total: u64 = buckets
+            .iter()
+            .map(|(lowest, count)| lowest.parse::<u64>().unwrap() * count.as_u64().unwrap())
+            .sum();
+        // The buckets' lower ends, so at most what the part lasted: a millisecond and one operation.
+        assert!(total > 0 && total < 1_000_000_000, "{answer}");
+    }
+
+    #[test]
+    fn what_is_not_a_command_is_answered_and_the_next_one_too() {
+        let mut bench = Bench::default();
+        for line in [
+            "",
+            "[]",
+            "{}",
+            r#"{"run": {}}"#,
+            r#"{"run": {"operation": "sign-aes256"}}"#,
+            r#"{"prepare": {"operation": "random", "bytes": -1, "in_flight": 1, "threads": 1}}"#,
+            r#"{"open": {"module": "/nowhere.so"}}"#,
+        ] {
+            let answer = bench.answer(line);
+            assert!(answer["error"].is_string(), "{line}: {answer}");
+            assert!(answer["code"].is_null(), "{line}: {answer}");
+        }
+        // Nothing was opened.
+        let answer = bench.answer(&json!({"prepare": case("random")}).to_string());
+        assert_eq!(answer["error"], "nothing is open");
+        assert!(bench.answer(r#"{"open": {}}"#).get("opened").is_some());
+    }
+}
