@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from casemate.formats.module_parts import PartName
 from casemate.rot.device_folder import DeviceFolder, Order, manufacture
 from casemate.rot.errors import RotError
 from casemate.rot.launch import release as releases
 from casemate.rot.launch.authorization import LaunchRefusedError
 from casemate.rot.launch.host import Host, boot
-from casemate.rot.launch.image import Installation, Part, collect
+from casemate.rot.launch.image import Installation, Part, collect, package_part
 from casemate.rot.manufacturer import ManufacturerCa
 
 R = TypeVar("R")
@@ -56,13 +57,16 @@ class MeasuredHost:
         shutil.copytree(
             Installation.here().package,
             folder / "casemate",
-            ignore=shutil.ignore_patterns("__pycache__"),
+            ignore=shutil.ignore_patterns("__pycache__", "*.so"),
         )
         changed = folder / "casemate" / CHANGED_FILE
         content = bytearray(changed.read_bytes())
         content[_CHANGED_BYTE] ^= 0x20
         changed.write_bytes(content)
-        parts = collect(dataclasses.replace(Installation.here(), package=folder / "casemate"))
+        parts = tuple(
+            package_part(folder / "casemate") if part.name is PartName.PACKAGE else part
+            for part in self.parts
+        )
         refused = boot(self.device, self.release.bundle, user=releases.OPERATOR)
         try:
             refused.authorize(self.release.manifest, parts)

@@ -97,7 +97,6 @@ def collect(installation: Installation) -> tuple[Part, ...]:
     loader, libraries = _shared_objects(
         (installation.interpreter, installation.silicon, *extensions.values())
     )
-    package = installation.package
     return (
         Part(
             PartName.INTERPRETER,
@@ -112,14 +111,19 @@ def collect(installation: Installation) -> tuple[Part, ...]:
             ),
         ),
         Part(PartName.SILICON, (seal_file(installation.silicon, "_silicon"),)),
-        Part(
-            PartName.PACKAGE,
-            (
-                seal("package.zip", _archive(package.parent, _package(package))),
-                seal_file(Path(__file__).with_name("bootstrap.py")),
-            ),
+        package_part(installation.package),
+        Part(PartName.PKCS11, (seal_file(installation.package / "libcasemate_pkcs11.so"),)),
+    )
+
+
+def package_part(package: Path) -> Part:
+    """Copy the Python package of the module, at this path, into sealed memory."""
+    return Part(
+        PartName.PACKAGE,
+        (
+            seal("package.zip", _archive(package.parent, _package(package))),
+            seal_file(Path(__file__).with_name("bootstrap.py")),
         ),
-        Part(PartName.PKCS11, (seal_file(package / "libcasemate_pkcs11.so"),)),
     )
 
 
