@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stop": ("lifecycle", "end the module"),
     "suspend": ("lifecycle", "have every partition refuse"),
     "up": ("up", "run the module"),
+    "verifier": ("verifier", "the attestation service: run it, ask it"),
     "verify": ("use", "check a signature"),
     "zeroize": ("lifecycle", "destroy every key of the module"),
 }

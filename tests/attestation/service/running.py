@@ -93,9 +93,9 @@ def running(folder: Path, **changes: object) -> Iterator[Running]:
             thread.join()
 
 
-def prepare(service: Running) -> None:
+def prepare(service: Running, ca: Path | None = None) -> None:
     """Put the synthetic hosts' manufacturer, reference values and policy in force."""
-    with service.client("admin") as admin:
+    with VerifierClient(service.url, token=service.tokens["admin"], ca=ca) as admin:
         for collection, name, data in (
             *(
                 ("anchors", algorithm.label, hosts.manufacturer_certificate(algorithm))

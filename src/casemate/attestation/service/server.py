@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -176,7 +177,7 @@ class Server:
             raise InputError(f"the TLS certificate or key cannot be used: {error}") from error
         if config.ssl is not None:
             config.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._server = uvicorn.Server(config)
+        self._server = _HttpServer(config)
 
     @property
     def url(self) -> str:
@@ -190,7 +191,7 @@ class Server:
         self._server.should_exit = True
 
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
-        """Serve until a signal (in the main thread) or `stop`; `ready` is called when it does."""
+        """Serve until `stop`; `ready` is called when it does."""
         pruning = asyncio.create_task(_prune_for_ever(self._open.service))
         # The socket listens already; connections wait until the loop runs.
         asyncio.get_running_loop().call_soon(ready)
@@ -214,8 +215,26 @@ def run(
             started(server.url)
             notify("READY=1")
 
-        asyncio.run(server.serve(ready))
+        asyncio.run(_until_a_signal(server, ready))
         notify("STOPPING=1")
+
+
+async def _until_a_signal(server: Server, ready: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    await server.serve(ready)
+
+
+class _HttpServer(uvicorn.Server):
+    """The server without signal handlers of its own: they would end the process before it closed
+    what it keeps.
+    """
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
 
 
 class _Protocol(H11Protocol):

@@ -1,0 +1,282 @@
+"""`casemate verifier`: run the attestation service, administer it, and talk to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import click
+
+from casemate.attestation.service.principals import Role
+from casemate.audit.spool import Durability
+from casemate.cli._attestation import Time, reports_attestation_errors
+from casemate.cli._module import json_option, print_fields, print_json
+from casemate.cli._verifier import DURATION
+from casemate.cli.verifier_client import commands
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.group()
+def verifier() -> None:
+    """Run the attestation service; administer it; hand evidence in and ask for trust.
+
+    docs/verifier-service.md goes through it by task.
+    """
+
+
+def _default_folder() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/casemate-verifier")
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "casemate-verifier"
+
+
+folder_option = click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="CASEMATE_VERIFIER_FOLDER",
+    default=_default_folder,
+    help="Folder of database, events and the results' key [CASEMATE_VERIFIER_FOLDER; "
+    "/var/lib/casemate-verifier for root].",
+)
+
+
+@verifier.command("serve")
+@folder_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8460, show_default=True)
+@click.option("--tls-certificate", type=_FILE, help="The server's certificate and chain (PEM).")
+@click.option("--tls-key", type=_FILE, help="Its key (PEM).")
+@click.option("--client-ca", type=_FILE, help="CAs whose client certificates are taken (PEM).")
+@click.option(
+    "--require-client-certificate",
+    is_flag=True,
+    help="Refuse connections without one; without this, bearer tokens do too.",
+)
+@click.option(
+    "--certificate-role",
+    type=click.Choice([role.value for role in (Role.ATTESTER, Role.RELYING_PARTY)]),
+    help="Role of client certificates that nobody registered [none: they are refused].",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=lambda: os.cpu_count() or 1,
+    help="Processes that appraise [one for each CPU].",
+)
+@click.option(
+    "--maximum-age",
+    type=DURATION,
+    default="24h",
+    show_default=True,
+    help="How long a good appraisal gives trust.",
+)
+@click.option(
+    "--challenge-lifetime",
+    type=DURATION,
+    default="5m",
+    show_default=True,
+    help="How long a nonce can be answered.",
+)
+@click.option(
+    "--result-lifetime",
+    type=DURATION,
+    default="10m",
+    show_default=True,
+    help="How long a signed result holds.",
+)
+@click.option("--retention", type=DURATION, help="Delete verdicts that are older [never].")
+@click.option("--issuer", help="Who signs, in the results (iss), such as the service's URL.")
+@click.option(
+    "--signing-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="P-384 key of the results, PEM, mode 0600 [one is made in the folder].",
+)
+@click.option(
+    "--enrol",
+    type=click.Choice(["first-use", "administrator"]),
+    default="first-use",
+    show_default=True,
+    help="Who says which principal speaks for a host: its first good evidence, or "
+    "`casemate verifier host own`.",
+)
+@click.option(
+    "--require-signed-references", is_flag=True, help="Refuse references without a known signer."
+)
+@click.option(
+    "--durability",
+    type=click.Choice([each.value for each in Durability]),
+    default=Durability.SYNC.value,
+    show_default=True,
+    help="Whether events are on disk before an answer, or with the kernel. Verdicts always are.",
+)
+@click.option(
+    "--event-files",
+    type=click.IntRange(1),
+    help="Keep so many full event files of 64 MiB [all].",
+)
+@click.option(
+    "--body-limit",
+    type=click.IntRange(1024, 1 << 30),
+    default=8 << 20,
+    show_default=True,
+    help="Most bytes of a request.",
+)
+@click.option("--open-metrics", is_flag=True, help="Give metrics to callers without a token.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+    default="INFO",
+    show_default=True,
+)
+@reports_attestation_errors
+def serve(
+    *,
+    folder: Path,
+    host: str,
+    port: int,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    client_ca: Path | None,
+    require_client_certificate: bool,
+    certificate_role: str | None,
+    workers: int,
+    maximum_age: timedelta,
+    challenge_lifetime: timedelta,
+    result_lifetime: timedelta,
+    retention: timedelta | None,
+    issuer: str | None,
+    signing_key: Path | None,
+    enrol: str,
+    require_signed_references: bool,
+    durability: str,
+    event_files: int | None,
+    body_limit: int,
+    open_metrics: bool,
+    log_level: str,
+) -> None:
+    """Run the service in the foreground; Ctrl-C or SIGTERM ends it.
+
+    Every option can come from the environment: --maximum-age from CASEMATE_VERIFIER_MAXIMUM_AGE.
+    Without TLS it listens on this host alone.
+
+    \b
+    Exit codes: 0 ended when told to; 1 could not start.
+    """
+    from casemate.attestation.service import server
+    from casemate.attestation.service.configuration import Configuration, Tls
+    from casemate.attestation.service.http.envelope import Limits
+    from casemate.audit.spool import SpoolLimits
+    from casemate.hsm.notify import notify
+
+    if (tls_certificate is None) != (tls_key is None):
+        raise click.UsageError("--tls-certificate and --tls-key go together")
+    if tls_certificate is None and (client_ca is not None or require_client_certificate):
+        raise click.UsageError("client certificates need --tls-certificate and --tls-key")
+    logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configuration = Configuration(
+        folder=folder,
+        host=host,
+        port=port,
+        tls=None
+        if tls_certificate is None or tls_key is None
+        else Tls(
+            certificate=tls_certificate,
+            key=tls_key,
+            client_ca=client_ca,
+            required=require_client_certificate,
+        ),
+        certificate_role=None if certificate_role is None else Role(certificate_role),
+        workers=workers,
+        maximum_age=maximum_age,
+        challenge_lifetime=challenge_lifetime,
+        result_lifetime=result_lifetime,
+        enrol_on_first_use=enrol == "first-use",
+        require_signed_references=require_signed_references,
+        retention=retention,
+        issuer=issuer,
+        signing_key=signing_key,
+        durability=Durability(durability),
+        spool_limits=SpoolLimits(files=event_files),
+        limits=Limits(body_bytes=body_limit),
+        open_metrics=open_metrics,
+    )
+
+    def started(url: str) -> None:
+        click.echo(f"verifier at {url}; documentation at {url}/docs")
+        sys.stdout.flush()
+
+    server.run(configuration, started=started, notify=notify)
+
+
+@verifier.command("token")
+@click.argument("name")
+@click.option(
+    "--role",
+    "roles",
+    type=click.Choice([role.value for role in Role]),
+    multiple=True,
+    required=True,
+    help="What the holder may do; may be repeated.",
+)
+@click.option("--expires", type=Time(), help="When it ends [never].")
+@folder_option
+@json_option
+@reports_attestation_errors
+def make_token(
+    *, name: str, roles: tuple[str, ...], expires: datetime | None, folder: Path, as_json: bool
+) -> None:
+    """Make a principal NAME with a bearer token, in the service's folder.
+
+    For the first administrator, before the service runs or while it does; the others can be made
+    through the service. A token is shown once: what is kept is its digest. Making it again ends the
+    token before.
+    """
+    from casemate.attestation.service import administration, server
+    from casemate.attestation.service.database import connection, principals
+
+    record, text = administration.new_principal(
+        name,
+        frozenset(map(Role, roles)),
+        randomness=os.urandom(32),
+        key=None,
+        created=server.now(),
+        expires=expires,
+    )
+    path = folder / "verifier.db"
+    connection.create(path)
+
+    def put(database: sqlite3.Connection) -> None:
+        with database:
+            principals.put(database, record)
+
+    with connection.store_errors(path):
+        database = connection.open_writer(path)
+        try:
+            put(database)
+        finally:
+            database.close()
+    shown = {"name": name, "roles": sorted(roles), "token": text}
+    if as_json:
+        print_json(shown)
+    else:
+        print_fields([("principal", name), ("roles", ", ".join(sorted(roles))), ("token", text)])
+
+
+for _command in commands():
+    verifier.add_command(_command)
+
+
+def _environment(command: click.Command) -> None:
+    """Let every option of `serve` come from the environment."""
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.envvar is None:
+            parameter.envvar = f"CASEMATE_VERIFIER_{str(parameter.name).upper()}"
+
+
+_environment(serve)

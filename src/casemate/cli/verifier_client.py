@@ -1,0 +1,323 @@
+"""The commands of `casemate verifier` that talk to a running service."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from casemate.attestation.client import Appraisal, Challenge, VerifierClient
+from casemate.attestation.service.trust import TrustState
+from casemate.attestation.states import State
+from casemate.cli._module import json_option, print_fields, print_json, print_table
+from casemate.cli._verifier import talks_to_verifier
+
+_KINDS = {
+    "reference": "references",
+    "policy": "policies",
+    "anchor": "anchors",
+    "endorsement": "endorsements",
+}
+_kind = click.argument("kind", type=click.Choice(list(_KINDS)))
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_most = click.option(
+    "--most", type=click.IntRange(1), default=100, show_default=True, help="Rows at most."
+)
+
+
+def commands() -> tuple[click.Command, ...]:
+    """All of them."""
+    return (status, challenge, submit, host, appraisal, add, list_, activate, deactivate, epochs)
+
+
+@click.command()
+@json_option
+@talks_to_verifier
+def status(*, client: VerifierClient, as_json: bool) -> None:
+    """Show whether the service can appraise, and what is in its way.
+
+    \b
+    Exit codes: 0 it can; 1 it cannot be reached; 4 it cannot appraise.
+    """
+    health = client.health()
+    if as_json:
+        print_json(health)
+    else:
+        print_fields(
+            [(name, value if value is not True else "yes") for name, value in health.items()]
+        )
+    if not health["ready"]:
+        raise SystemExit(4)
+
+
+@click.command()
+@json_option
+@talks_to_verifier
+def challenge(*, client: VerifierClient, as_json: bool) -> None:
+    """Ask for a nonce, to be put into evidence: `casemate rot evidence --nonce`."""
+    issued = client.challenge()
+    shown = {
+        "id": issued.id,
+        "nonce": issued.nonce.hex(),
+        "expires": issued.expires.isoformat(),
+    }
+    if as_json:
+        print_json(shown)
+    else:
+        print_fields(shown.items())
+
+
+@click.command()
+@click.argument("evidence", nargs=-1, required=True, type=_FILE)
+@click.option("--challenge", "name", help="The challenge's id; without it nobody's trust changes.")
+@click.option("--correlation-id", help="Name of this appraisal in logs, events and results.")
+@click.option(
+    "--result", "out", type=click.Path(path_type=Path, dir_okay=False), help="File for the EAR."
+)
+@json_option
+@talks_to_verifier
+def submit(
+    *,
+    client: VerifierClient,
+    evidence: tuple[Path, ...],
+    name: str | None,
+    correlation_id: str | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Hand the evidence of one host in, and show the verdict.
+
+    \b
+    Exit codes: 0 affirming; 10 warning; 11 contraindicated; 12 could not appraise;
+    1 the verifier refused or could not be reached.
+    """
+    from datetime import UTC, datetime
+
+    from casemate.attestation.input import read_files
+    from casemate.cli.appraise import EXIT_CODES
+
+    files = read_files(evidence)
+    done = client.submit(
+        [file.data for file in files],
+        None if name is None else Challenge(name, b"", datetime.max.replace(tzinfo=UTC)),
+        names=[Path(file.name).name for file in files],
+        correlation_id=correlation_id,
+    )
+    if out is not None:
+        out.write_text(f"{done.result}\n")
+    _show(done, as_json=as_json)
+    sys.exit(EXIT_CODES[done.state])
+
+
+@click.group()
+def host() -> None:
+    """Ask which hosts are trusted now; say who speaks for them."""
+
+
+@host.command("list")
+@click.option("--state", type=click.Choice([state.value for state in TrustState]))
+@click.option("--owner", help="Only hosts that this principal speaks for.")
+@_most
+@json_option
+@talks_to_verifier
+def list_hosts(
+    *,
+    client: VerifierClient,
+    state: str | None,
+    owner: str | None,
+    most: int,
+    as_json: bool,
+) -> None:
+    """List hosts with their trust now."""
+    found = client.hosts(**_given(state=state, owner=owner))
+    columns = ("host", "trust", "since", "until", "principal", "appraisal")
+    _table(found, columns, most, as_json=as_json)
+
+
+@host.command("show")
+@click.argument("name")
+@json_option
+@talks_to_verifier
+def show_host(*, client: VerifierClient, name: str, as_json: bool) -> None:
+    """Show the trust of host NAME now.
+
+    \b
+    Exit codes: 0 affirming; 10 warning; 11 contraindicated; 13 expired or unknown; 1 other.
+    """
+    trust = client.trust(name)
+    if as_json:
+        print_json(trust)
+    else:
+        print_fields((field, "-" if value is None else value) for field, value in trust.items())
+    sys.exit({"affirming": 0, "warning": 10, "contraindicated": 11}.get(trust["trust"], 13))
+
+
+@host.command("own")
+@click.argument("name")
+@click.argument("principal")
+@talks_to_verifier
+def own(*, client: VerifierClient, name: str, principal: str) -> None:
+    """Have PRINCIPAL speak for host NAME: enrol it, or move it."""
+    client.set_owner(name, principal)
+
+
+@click.group()
+def appraisal() -> None:
+    """Look at verdicts."""
+
+
+@appraisal.command("list")
+@click.option("--host", "name", help="Only this host's.")
+@click.option("--state", type=click.Choice([state.value for state in State]))
+@click.option("--correlation-id")
+@_most
+@json_option
+@talks_to_verifier
+def list_appraisals(
+    *,
+    client: VerifierClient,
+    name: str | None,
+    state: str | None,
+    correlation_id: str | None,
+    most: int,
+    as_json: bool,
+) -> None:
+    """List verdicts, the newest first."""
+    found = client.appraisals(**_given(host=name, state=state, correlation_id=correlation_id))
+    columns = ("id", "at", "state", "host", "effect", "correlation_id")
+    _table(found, columns, most, as_json=as_json)
+
+
+@appraisal.command("show")
+@click.argument("name")
+@json_option
+@talks_to_verifier
+def show_appraisal(*, client: VerifierClient, name: str, as_json: bool) -> None:
+    """Show one verdict with its reasons."""
+    _show(client.appraisal(name), as_json=as_json)
+
+
+@click.command()
+@_kind
+@click.argument("name")
+@click.argument("file", type=_FILE)
+@click.option("--activate", "put_in_force", is_flag=True, help="Put it in force too.")
+@json_option
+@talks_to_verifier
+def add(
+    *,
+    client: VerifierClient,
+    kind: str,
+    name: str,
+    file: Path,
+    put_in_force: bool,
+    as_json: bool,
+) -> None:
+    """Import FILE as the next version of a reference, policy, anchor or endorsement NAME."""
+    document = client.add_document(_KINDS[kind], name, file.read_bytes())
+    if put_in_force:
+        document = client.set_active(_KINDS[kind], name, document["version"])["document"]
+    if as_json:
+        print_json(document)
+    else:
+        print_fields(document.items())
+
+
+@click.command("list")
+@_kind
+@click.option("--active", is_flag=True, help="Only those in force.")
+@_most
+@json_option
+@talks_to_verifier
+def list_(*, client: VerifierClient, kind: str, active: bool, most: int, as_json: bool) -> None:
+    """List the versions of references, policies, anchors or endorsements."""
+    found = client.documents(_KINDS[kind], **({"active": "true"} if active else {}))
+    columns = ("name", "version", "active", "imported", "imported_by", "digest")
+    _table(found, columns, most, as_json=as_json)
+
+
+@click.command()
+@_kind
+@click.argument("name")
+@click.argument("version", type=int)
+@talks_to_verifier
+def activate(*, client: VerifierClient, kind: str, name: str, version: int) -> None:
+    """Put a version in force, in place of the name's other one (of a policy, of any other)."""
+    changed = client.set_active(_KINDS[kind], name, version)
+    click.echo(f"epoch {changed['epoch']}")
+
+
+@click.command()
+@_kind
+@click.argument("name")
+@click.argument("version", type=int)
+@talks_to_verifier
+def deactivate(*, client: VerifierClient, kind: str, name: str, version: int) -> None:
+    """Put a version out of force."""
+    changed = client.set_active(_KINDS[kind], name, version, active=False)
+    click.echo(f"epoch {changed['epoch']}")
+
+
+@click.command()
+@json_option
+@talks_to_verifier
+def epochs(*, client: VerifierClient, as_json: bool) -> None:
+    """Show what is in force, since when, and by whom."""
+    answer = client.call("GET", "/v1/epochs")
+    if as_json:
+        print_json(answer)
+        return
+    print_fields(
+        [
+            ("epoch", answer["epoch"]),
+            ("policy", answer["policy_digest"]),
+            ("references", answer["references_digest"]),
+        ]
+    )
+    columns = ("epoch", "at", "action", "kind", "name", "version", "principal")
+    print_table(columns, [[str(row[column]) for column in columns] for row in answer["epochs"]])
+
+
+def _given(**filters: str | None) -> dict[str, str]:
+    return {name: value for name, value in filters.items() if value is not None}
+
+
+def _table(
+    rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...], most: int, *, as_json: bool
+) -> None:
+    """Print up to `most` rows, and say on a terminal's other channel where there are more."""
+    taken = list(itertools.islice(rows, most + 1))
+    if as_json:
+        print_json(taken[:most])
+    else:
+        print_table(
+            columns,
+            [["-" if row[name] is None else str(row[name]) for name in columns]
+             for row in taken[:most]],
+        )  # fmt: skip
+    if len(taken) > most:
+        click.echo(f"there are more than {most}: --most", err=True)
+
+
+def _show(found: Appraisal, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"id": found.id, "effect": found.effect, "verdict": found.document})
+        return
+    document = found.document
+    print_fields(
+        [
+            ("verdict", found.state.value),
+            ("host", found.host or "not proven"),
+            ("appraisal", found.id),
+            ("trust", found.effect_meaning),
+            ("at", document["at"]),
+            ("policy", f"{document['policy']['name']} {document['policy']['version']}"),
+            ("correlation", found.correlation_id),
+            *(("reason", reason) for reason in document["reasons"]),
+            *(("to do", advice) for advice in document["advice"]),
+        ]
+    )

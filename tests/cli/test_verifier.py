@@ -1,0 +1,111 @@
+"""`casemate verifier`: from an empty folder to a trusted host, by commands alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from casemate.attestation.appraisal import policy
+from casemate.rot.identity import Algorithm
+from tests.attestation import hosts
+from tests.attestation.verifiers import good_corim, host
+
+_CASEMATE = [sys.executable, "-m", "casemate.cli.main", "verifier"]
+
+
+@dataclass
+class Commands:
+    """The commands against one running service."""
+
+    folder: Path
+    url: str
+
+    def run(self, *words: object, by: str = "", code: int = 0) -> Any:
+        """Run a command with the token of `by`; returns its JSON, or its text."""
+        environment = {**os.environ, "CASEMATE_VERIFIER_URL": self.url}
+        environment["CASEMATE_VERIFIER_TOKEN"] = self.token(by) if by else ""
+        done = subprocess.run(
+            [*_CASEMATE, *map(str, words)], capture_output=True, text=True, env=environment,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr + done.stdout
+        return json.loads(done.stdout) if "--json" in words else done.stdout + done.stderr
+
+    def token(self, name: str) -> str:
+        """The token of a principal of this name and role; made once."""
+        file = self.folder / f"{name}.token"
+        if not file.exists():
+            made = self.run("token", name, "--role", name, "--folder", self.folder, "--json")
+            file.write_text(made["token"])
+        return file.read_text()
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Iterator[Commands]:
+    process = subprocess.Popen(
+        [*_CASEMATE, "serve", "--folder", tmp_path, "--port", "0", "--workers", "1"],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    yield Commands(tmp_path, line.split()[2].rstrip(";"))
+    process.terminate()
+    assert process.wait(30) == 0
+
+
+def test_from_an_empty_folder_to_a_trusted_host(commands: Commands, tmp_path: Path) -> None:
+    anchor, reference, rules = (tmp_path / name for name in ("ca.der", "good.corim", "policy"))
+    anchor.write_bytes(hosts.manufacturer_certificate(Algorithm.ECC))
+    reference.write_bytes(good_corim())
+    rules.write_bytes(policy.built_in_text("development"))
+    admin: dict[str, Any] = {"by": "administrator"}
+    for kind, file in (("anchor", anchor), ("reference", reference), ("policy", rules)):
+        commands.run("add", kind, "first", file, "--activate", **admin)
+    assert [each["name"] for each in commands.run("list", "policy", "--json", **admin)] == ["first"]
+    assert commands.run("epochs", "--json", **admin)["epoch"] == 3
+
+    issued = commands.run("challenge", "--json", by="attester")
+    evidence, passport = tmp_path / "evidence", tmp_path / "passport"
+    evidence.write_bytes(host(1).token(nonce=bytes.fromhex(issued["nonce"])))
+    done = commands.run(
+        "submit", evidence, "--challenge", issued["id"], "--result", passport, "--json",
+        by="attester",
+    )  # fmt: skip
+    assert done["verdict"]["state"] == "affirming"
+    name = done["verdict"]["host"]["name"]
+    assert passport.read_text().count(".") == 2
+    assert "nonce-used" not in commands.run(
+        "submit", evidence, "--challenge", issued["id"], by="attester", code=1
+    )
+
+    trust = commands.run("host", "show", name, "--json", by="relying-party")
+    assert (trust["trust"], trust["appraisal"]) == ("affirming", done["id"])
+    assert name in commands.run("host", "list", "--state", "affirming", by="relying-party")
+    assert done["id"] in commands.run("appraisal", "list", "--host", name, by="relying-party")
+    assert "affirming" in commands.run("appraisal", "show", done["id"], by="relying-party")
+
+    commands.run("deactivate", "policy", "first", "1", **admin)
+    issued = commands.run("challenge", "--json", by="attester")
+    evidence.write_bytes(b"rubbish")
+    shown = commands.run("submit", evidence, "--challenge", issued["id"], by="attester", code=11)
+    assert "contraindicated" in shown
+    assert "7 bytes" in shown
+    assert commands.run("status", "--json")["ready"] is True
+
+
+def test_errors_say_what_to_do(commands: Commands) -> None:
+    error = commands.run("host", "list", "--json", code=1)["error"]
+    assert "names no principal" in error["what"]
+    assert "casemate verifier token" in error["advice"]
+    commands.url = "http://127.0.0.1:1"
+    error = commands.run("status", "--json", code=1)["error"]
+    assert error["state"] == "could-not-appraise"
+    assert "expected such as" in commands.run("serve", "--maximum-age", "soon", code=2)
