@@ -142,15 +142,20 @@ impl CachedKey {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         if let Some(key) = found {
-            // Most often it is marked already: reading it keeps the line shared between cores.
-            if !self.used.load(Ordering::Relaxed) {
-                self.used.store(true, Ordering::Relaxed);
-            }
+            self.mark_used();
             return Ok(key);
         }
         let key = Arc::new(parse(self.stored()?.expose())?);
         self.set(key.clone());
         Ok(key)
+    }
+
+    /// Gives it a second chance when the clock's hand passes.
+    pub fn mark_used(&self) {
+        // Most often it is marked already: reading it keeps the line shared between cores.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Gives it its parsed form, which its maker has already.

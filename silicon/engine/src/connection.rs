@@ -1,11 +1,13 @@
 //! A client's connection, as the module sees it: its ring, its sessions, its login.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use casemate_transport::layout::{BULK_BYTES, RING_BYTES};
+use casemate_transport::clock::Moment;
+use casemate_transport::layout::{BULK_BYTES, RING_BYTES, SLOT_COUNT};
 use casemate_transport::memory::SharedMemory;
 use casemate_transport::message::{RequestHeader, ResponseHeader, Sections};
 use casemate_transport::protocol;
@@ -44,8 +46,11 @@ pub struct Connection {
     bulk: RwLock<Vec<Arc<SharedMemory>>>,
     /// Slots that a worker has and has not answered: what the client says of them is ignored.
     busy: AtomicU64,
+    /// The slot at which the next look for requests begins, so that each has its turn.
+    turn: AtomicU32,
     login: AtomicU8,
     sessions: Mutex<HashMap<u64, Arc<Session>>>,
+    session_changes: AtomicU64,
     closed: AtomicBool,
 }
 
@@ -60,8 +65,10 @@ impl Connection {
             socket,
             bulk: RwLock::new(Vec::new()),
             busy: AtomicU64::new(0),
+            turn: AtomicU32::new(0),
             login: AtomicU8::new(Login::None as u8),
             sessions: Mutex::new(HashMap::new()),
+            session_changes: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         }
     }
@@ -106,9 +113,22 @@ impl Connection {
             .cloned()
     }
 
-    /// Takes the published requests that no worker has yet, one bit a slot.
-    pub fn take_requests(&self) -> u64 {
-        let taken = protocol::take(self.ring.pending());
+    /// Takes at most `most` of the published requests that no worker has yet, one bit a slot.
+    pub fn take_requests(&self, most: u32) -> u64 {
+        let taken = protocol::take(self.ring.pending(), |published| {
+            if published.count_ones() <= most {
+                return published;
+            }
+            let turn = self.turn.load(Ordering::Relaxed) % SLOT_COUNT as u32;
+            let mut left = published.rotate_right(turn);
+            for _ in 0..most {
+                left &= left - 1;
+            }
+            let chosen = published & !left.rotate_left(turn);
+            let last = chosen.rotate_right(turn).ilog2() + turn;
+            self.turn.store(last + 1, Ordering::Relaxed);
+            chosen
+        });
         if taken == 0 {
             return 0;
         }
@@ -131,8 +151,20 @@ impl Connection {
     }
 
     /// The sessions.
-    pub fn sessions(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Session>>> {
+    pub fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Arc<Session>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sessions, to be changed: what was remembered of them no longer holds.
+    pub fn change_sessions(&self) -> MutexGuard<'_, HashMap<u64, Arc<Session>>> {
+        let sessions = self.sessions();
+        self.session_changes.fetch_add(1, Ordering::Release);
+        sessions
+    }
+
+    /// Counts the changes of the sessions.
+    pub fn session_changes(&self) -> u64 {
+        self.session_changes.load(Ordering::Acquire)
     }
 
     /// Marks it as ended. True the first time.
@@ -149,32 +181,42 @@ impl Connection {
 }
 
 /// The duty to answer one request. Dropped without an answer, it answers CKR_GENERAL_ERROR: no
-/// client waits for ever for a worker that went wrong.
+/// client waits for ever for a worker that went wrong. It borrows the connection while a worker has
+/// it, and owns it (`keep`) where somebody else answers later.
 #[derive(Debug)]
-pub struct Reply {
-    connection: Arc<Connection>,
+pub struct Reply<C: Borrow<Connection> = Arc<Connection>> {
+    connection: C,
+    place: Place,
+    /// Keeps the region that the output goes to.
+    bulk: Option<Arc<SharedMemory>>,
+    done: bool,
+}
+
+/// Where an answer goes.
+#[derive(Clone, Copy, Debug)]
+struct Place {
     slot: u32,
     sequence: u32,
-    /// Keeps the region that the output goes to.
-    _bulk: Option<Arc<SharedMemory>>,
+    /// When a worker took the request.
+    begin: Moment,
     /// Where the output goes, and how much fits there.
     output: *mut u8,
     room: usize,
     /// What the caller has room for.
     capacity: usize,
-    done: bool,
 }
 
-// SAFETY: the output pointer is into memory that `connection` or `_bulk` keeps mapped.
-unsafe impl Send for Reply {}
+// SAFETY: the output pointer is into memory that `connection` or `bulk` keeps mapped.
+unsafe impl<C: Borrow<Connection> + Send> Send for Reply<C> {}
 
-impl Reply {
-    /// The duty for the request in `slot`, whose data stands at `sections`.
+impl<'a> Reply<&'a Connection> {
+    /// The duty for the request in `slot`, taken at `begin`, whose data stands at `sections`.
     pub fn new(
-        connection: Arc<Connection>,
+        connection: &'a Connection,
         slot: u32,
         header: &RequestHeader,
         placed: Option<(Sections, Option<Arc<SharedMemory>>)>,
+        begin: Moment,
     ) -> Self {
         let (output, room, bulk) = match placed {
             None => (std::ptr::null_mut(), 0, None),
@@ -189,25 +231,36 @@ impl Reply {
             Some((sections, Some(region))) => (region.base(), sections.room, Some(region)),
         };
         Self {
-            slot,
-            sequence: header.sequence,
-            _bulk: bulk,
-            output,
-            room,
-            capacity: header.capacity as usize,
+            place: Place {
+                slot,
+                sequence: header.sequence,
+                begin,
+                output,
+                room,
+                capacity: header.capacity as usize,
+            },
+            bulk,
             connection,
             done: false,
         }
     }
 
+    /// The same duty for somebody who answers later.
+    pub fn keep(mut self, connection: &Arc<Connection>) -> Reply {
+        self.done = true;
+        Reply {
+            connection: connection.clone(),
+            place: self.place,
+            bulk: self.bulk.take(),
+            done: false,
+        }
+    }
+}
+
+impl<C: Borrow<Connection>> Reply<C> {
     /// Where the output goes: `room` bytes of hostile memory.
     pub fn output(&self) -> (*mut u8, usize) {
-        (self.output, self.room.min(self.capacity))
-    }
-
-    /// Who asked.
-    pub fn connection(&self) -> &Arc<Connection> {
-        &self.connection
+        (self.place.output, self.place.room.min(self.place.capacity))
     }
 
     /// Answers with output that stands in place already.
@@ -226,11 +279,11 @@ impl Reply {
 
     /// Answers with this output, or says that it does not fit.
     pub fn bytes(self, output: &[u8], value0: u64, value1: u64) {
-        if output.len() > self.capacity || output.len() > self.room {
+        if output.len() > self.place.capacity || output.len() > self.place.room {
             return self.fail(Failure::too_small(output.len()));
         }
-        // SAFETY: `room` bytes are mapped behind `output`, kept by `connection` or `_bulk`.
-        unsafe { std::ptr::copy_nonoverlapping(output.as_ptr(), self.output, output.len()) };
+        // SAFETY: `room` bytes are mapped behind `output`, kept by `connection` or `bulk`.
+        unsafe { std::ptr::copy_nonoverlapping(output.as_ptr(), self.place.output, output.len()) };
         self.done(ResponseHeader {
             result: 0,
             output: output.len() as u64,
@@ -251,19 +304,21 @@ impl Reply {
 
     fn send(&mut self, response: &ResponseHeader) {
         self.done = true;
-        let ring = &self.connection.ring;
-        ring.write_response(self.slot, response);
-        self.connection
-            .busy
-            .fetch_and(!(1 << self.slot), Ordering::AcqRel);
-        let answered = ring.answered(self.slot);
-        if protocol::answer(answered, ring.waiting(self.slot), self.sequence) {
-            futex_wake(answered);
+        let connection = self.connection.borrow();
+        let Place { slot, sequence, .. } = self.place;
+        let ring = &connection.ring;
+        ring.write_response(slot, response);
+        let service = u32::try_from(self.place.begin.elapsed()).unwrap_or(u32::MAX);
+        ring.service(slot).store(service, Ordering::Relaxed);
+        connection.busy.fetch_and(!(1 << slot), Ordering::AcqRel);
+        let answered = ring.answered(slot);
+        if protocol::answer(answered, ring.waiting(slot), sequence) {
+            futex_wake(answered, i32::MAX);
         }
     }
 }
 
-impl Drop for Reply {
+impl<C: Borrow<Connection>> Drop for Reply<C> {
     fn drop(&mut self) {
         if !self.done {
             self.send(&ResponseHeader {

@@ -192,6 +192,13 @@ impl Object {
         }
     }
 
+    /// The key is in use, though nobody asked for it here.
+    pub fn mark_used(&self) {
+        if let Material::Stored(cached) = &self.material {
+            cached.mark_used();
+        }
+    }
+
     /// What the vault stores of the key; nothing for objects without one.
     pub fn stored(&self) -> Result<Secret, Failure> {
         match &self.material {

@@ -49,6 +49,20 @@ pub struct Policy {
     /// Share of the CPU against other partitions; 100 is the normal one. More than 100 needs
     /// CAP_SYS_NICE.
     pub weight: u32,
+    /// For how long its first worker spins, at most, before it sleeps, in microseconds.
+    pub spin: u32,
+}
+
+/// The usual bound of a worker's spinning, in microseconds.
+pub const SPIN_USUAL: u32 = 50;
+/// The most that a policy may set.
+const SPIN_MAX: u32 = 10_000;
+
+impl Policy {
+    /// For how long the first worker spins, at most.
+    pub fn spin_nanoseconds(&self) -> u64 {
+        u64::from(self.spin.min(SPIN_MAX)) * 1_000
+    }
 }
 
 /// The states of a partition, as the status page shows them.
@@ -78,19 +92,23 @@ pub struct Partition {
     pub id: [u8; 16],
     name: String,
     policy: RwLock<Arc<Policy>>,
+    policy_changes: AtomicU64,
     /// What clients map read-only.
     pub status: StatusPage,
     /// The descriptor of the status page, passed to each client.
     pub status_fd: std::os::fd::OwnedFd,
     state: AtomicU32,
     objects: RwLock<HashMap<u64, Arc<Object>>>,
+    object_changes: AtomicU64,
     /// The keys of token objects.
     pub cache: Arc<KeyCache>,
     next_token_object: AtomicU64,
     next_session_object: AtomicU64,
     next_session: AtomicU64,
     sessions: AtomicU64,
-    connections: RwLock<Vec<Arc<Connection>>>,
+    /// Copied when it changes: workers keep it while they are awake.
+    connections: RwLock<Arc<Vec<Arc<Connection>>>>,
+    connection_changes: AtomicU64,
     /// PINs and failure counts.
     pub roles: Mutex<Roles>,
     drbg: Mutex<Drbg>,
@@ -151,16 +169,19 @@ impl Partition {
             id,
             name: name.to_owned(),
             policy: RwLock::new(Arc::new(policy)),
+            policy_changes: AtomicU64::new(0),
             status,
             status_fd,
             state: AtomicU32::new(PartitionState::Operational as u32),
             objects: RwLock::new(HashMap::new()),
+            object_changes: AtomicU64::new(0),
             cache: KeyCache::new(PARSED_MAX).map_err(|e| resources(&e))?,
             next_token_object: AtomicU64::new(1),
             next_session_object: AtomicU64::new(beginning),
             next_session: AtomicU64::new(1),
             sessions: AtomicU64::new(0),
-            connections: RwLock::new(Vec::new()),
+            connections: RwLock::default(),
+            connection_changes: AtomicU64::new(0),
             roles: Mutex::new(Roles::default()),
             drbg: Mutex::new(Drbg::new(&id).map_err(|e| resources(&e))?),
             held: Arc::default(),
@@ -217,9 +238,18 @@ impl Partition {
             .clone()
     }
 
+    /// Counts the changes of the policy.
+    pub fn policy_changes(&self) -> u64 {
+        self.policy_changes.load(Ordering::Acquire)
+    }
+
     /// Sets what it may do from now on, and with how many workers.
     pub fn set_policy(self: &Arc<Self>, policy: Policy) {
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+        {
+            let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
+            *current = Arc::new(policy);
+            self.policy_changes.fetch_add(1, Ordering::Release);
+        }
         // Without further threads those that run go on.
         let _ = self.workers.adapt(self);
         self.status.advance_epoch();
@@ -281,11 +311,17 @@ impl Partition {
 
     // --- connections ---------------------------------------------------------------------------
 
-    /// The connections, for a worker's round.
-    pub fn connections(&self) -> std::sync::RwLockReadGuard<'_, Vec<Arc<Connection>>> {
+    /// The connections at this moment.
+    pub fn connections(&self) -> Arc<Vec<Arc<Connection>>> {
         self.connections
             .read()
             .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Counts the changes of the connections.
+    pub fn connection_changes(&self) -> u64 {
+        self.connection_changes.load(Ordering::Acquire)
     }
 
     /// Adds a connection. False: the quota of connections or of mapped bytes is used up.
@@ -301,7 +337,8 @@ impl Partition {
         {
             return false;
         }
-        connections.push(connection);
+        Arc::make_mut(&mut connections).push(connection);
+        self.connection_changes.fetch_add(1, Ordering::Release);
         true
     }
 
@@ -313,11 +350,15 @@ impl Partition {
     /// Takes a connection out, with its sessions and their objects.
     pub fn remove_connection(&self, connection: &Connection) {
         connection.close();
-        self.connections
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|c| c.id != connection.id);
-        let ended = std::mem::take(&mut *connection.sessions()).len() as u64;
+        {
+            let mut connections = self
+                .connections
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            Arc::make_mut(&mut connections).retain(|c| c.id != connection.id);
+            self.connection_changes.fetch_add(1, Ordering::Release);
+        }
+        let ended = std::mem::take(&mut *connection.change_sessions()).len() as u64;
         self.sessions.fetch_sub(ended, Ordering::AcqRel);
         self.write_objects().retain(|_, o| {
             o.owner
@@ -352,8 +393,16 @@ impl Partition {
 
     // --- objects -------------------------------------------------------------------------------
 
+    /// The objects, to be changed: what was remembered of them no longer holds.
     fn write_objects(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<u64, Arc<Object>>> {
-        self.objects.write().unwrap_or_else(PoisonError::into_inner)
+        let objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+        self.object_changes.fetch_add(1, Ordering::Release);
+        objects
+    }
+
+    /// Counts the changes of the objects.
+    pub fn object_changes(&self) -> u64 {
+        self.object_changes.load(Ordering::Acquire)
     }
 
     /// The object with this handle.

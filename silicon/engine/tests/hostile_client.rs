@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use casemate_transport::handshake::{HELLO_BYTES, Hello, Refusal, send_with_descriptors};
-use casemate_transport::layout::{SLOT_COUNT, SLOT_PAYLOAD};
+use casemate_transport::layout::{PROTOCOL_VERSION, SLOT_COUNT, SLOT_PAYLOAD};
 use casemate_transport::message::{Operation, RequestHeader, encode_attribute};
 use common::hostile::{Chaos, Hostile};
 use common::{Client, Module, descriptors, eventually, mapped, policy};
@@ -585,7 +585,7 @@ fn hellos_that_are_none_are_refused_by_name() {
     };
     assert_eq!(answer(old.encode()), Refusal::Version as u16);
     let new = Hello {
-        minimum: 2,
+        minimum: PROTOCOL_VERSION + 1,
         maximum: 9,
     };
     assert_eq!(answer(new.encode()), Refusal::Version as u16);

@@ -17,8 +17,8 @@
 use crate::outcome::{Outcome, check};
 use crate::session::result_of;
 use casemate_transport::client::{Connection, Patience, SubmitError, Ticket};
+use casemate_transport::cpus;
 use casemate_transport::message::Usage;
-use casemate_transport::wait::available_cpus;
 use cryptoki_sys::{
     CK_ASYNC_DATA, CKR_ARGUMENTS_BAD, CKR_DEVICE_REMOVED, CKR_GENERAL_ERROR,
     CKR_OPERATION_NOT_INITIALIZED, CKR_PENDING,
@@ -170,7 +170,7 @@ impl Flights {
     pub fn new() -> Self {
         Self {
             places: [const { None }; FUNCTIONS],
-            alone: available_cpus() == 1,
+            alone: cpus::available() == 1,
         }
     }
 

@@ -48,7 +48,7 @@ impl<T> ForkLock<T> {
     #[cold]
     fn wait(&self) {
         while self.word.swap(WANTED, Ordering::Acquire) != FREE {
-            futex_wait(&self.word, WANTED, Duration::from_secs(1));
+            futex_wait(&self.word, WANTED, Some(Duration::from_secs(1)));
         }
     }
 
@@ -90,7 +90,7 @@ impl<T> DerefMut for Guard<'_, T> {
 impl<T> Drop for Guard<'_, T> {
     fn drop(&mut self) {
         if self.lock.word.swap(FREE, Ordering::Release) == WANTED {
-            futex_wake(&self.lock.word);
+            futex_wake(&self.lock.word, i32::MAX);
         }
     }
 }

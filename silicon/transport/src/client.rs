@@ -7,15 +7,12 @@ use crate::handshake::{
 use crate::message::{RequestHeader, ResponseHeader};
 use crate::ring_client::{self, RingConnection};
 use crate::stream::{self, StreamConnection};
-use crate::wait::SpinBudget;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a client spins before it sleeps.
-const SPIN_LONGEST: Duration = Duration::from_micros(100);
 /// How long the module may take over the handshake.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// Pseudo-paths of partitions behind a vsock: `/dev/vsock/CID/PORT`.
@@ -98,8 +95,7 @@ impl From<Lost> for SubmitError {
     }
 }
 
-/// What a thread learnt about waiting; keep one per thread or per session.
-pub type Patience = SpinBudget;
+pub use crate::wait::Patience;
 
 /// A request that is on its way. Wait for it: until then its place is taken.
 #[derive(Debug)]
@@ -154,9 +150,9 @@ impl Connection {
         )?)))
     }
 
-    /// What a new thread may spend on spinning.
+    /// What a new thread knows about waiting.
     pub fn patience() -> Patience {
-        SpinBudget::new(SPIN_LONGEST)
+        Patience::new()
     }
 
     /// The partition's name and the module's instance.
@@ -236,6 +232,31 @@ impl Connection {
         }
     }
 
+    /// Sends as many of the requests as there is room for at this moment, at least one, with one
+    /// wake-up of the module at most. Appends their tickets; returns how many there are. A request
+    /// that cannot be carried ends the batch: the error is returned if it is the first one.
+    pub fn submit_many(
+        &self,
+        requests: &[Request<'_>],
+        tickets: &mut Vec<Ticket>,
+    ) -> Result<usize, SubmitError> {
+        match self {
+            Self::Ring(ring) => {
+                ring.submit_many(requests, |ticket| tickets.push(Ticket::Ring(ticket)))
+            }
+            Self::Stream(stream) => {
+                for (count, request) in requests.iter().enumerate() {
+                    match stream.exchange(request) {
+                        Ok(answer) => tickets.push(Ticket::Stream(answer)),
+                        Err(error) if count == 0 => return Err(error),
+                        Err(_) => return Ok(count),
+                    }
+                }
+                Ok(requests.len())
+            }
+        }
+    }
+
     /// Whether the answer is there.
     pub fn is_ready(&self, ticket: &Ticket) -> bool {
         match (self, ticket) {
@@ -265,6 +286,25 @@ impl Connection {
             (_, Ticket::Stream(answer)) => Ok(read(answer.header, &answer.output)),
             (Self::Stream(_), Ticket::Ring(_)) => Err(Lost),
         }
+    }
+
+    /// Waits for the answers of several requests, and hands each one's place, header and output to
+    /// `read`, in their order; a batch costs one wake-up.
+    pub fn wait_many(
+        &self,
+        tickets: Vec<Ticket>,
+        patience: &mut Patience,
+        mut read: impl FnMut(usize, ResponseHeader, &[u8]),
+    ) -> Result<(), Lost> {
+        if let (Self::Ring(ring), Some(Ticket::Ring(last))) = (self, tickets.last()) {
+            ring.wait_answer(last, patience)?;
+        }
+        for (place, ticket) in tickets.into_iter().enumerate() {
+            self.wait(ticket, patience, |header, output| {
+                read(place, header, output);
+            })?;
+        }
+        Ok(())
     }
 
     /// Submits, waits, and hands the answer to `read`.

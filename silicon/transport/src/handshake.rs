@@ -374,7 +374,7 @@ mod tests {
         );
         assert_eq!(
             Hello {
-                minimum: 2,
+                minimum: PROTOCOL_VERSION + 1,
                 maximum: 9
             }
             .common_version(),

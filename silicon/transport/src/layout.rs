@@ -10,7 +10,7 @@
 //! Bulk regions for messages that do not fit a slot are further mappings, asked for on the socket.
 
 /// The version of everything in this file and in `message`.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// Slots of a ring: one bit each in the ring's pending word.
 pub const SLOT_COUNT: usize = 64;
@@ -51,14 +51,22 @@ pub mod slot {
     pub const WAITING: usize = 68;
     /// The response header (`message::ResponseHeader`), 40 bytes.
     pub const RESPONSE: usize = 72;
+    /// u32: nanoseconds that the worker took for the request.
+    pub const SERVICE: usize = 112;
     /// The payload.
     pub const PAYLOAD: usize = super::SLOT_HEAD;
 }
 
 /// Offsets in the status page.
 pub mod status {
-    /// u32: workers that are not asleep. Zero: ring the connection's eventfd after a request.
+    /// u32: whether the first worker is awake. Zero: ring the connection's eventfd after a request.
     pub const AWAKE: usize = 0;
+    /// u32: the futex that helpers sleep on; a client may wake it.
+    pub const HELP: usize = 4;
+    /// u32: the CPU that the first worker was last seen on.
+    pub const CPU: usize = 8;
+    /// u32: helpers that sleep.
+    pub const ASLEEP: usize = 12;
     /// u32: the partition's state (0 operational, 1 suspended, 2 closed).
     pub const STATE: usize = 64;
     /// u64: changes whenever an object or the policy changes: cached checks are stale then.

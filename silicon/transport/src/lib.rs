@@ -14,7 +14,7 @@
 //! - `memory`: sealed shared memory, made by the module and mapped by the client.
 //! - `protocol`: the words both sides share: who may write what, and when.
 //! - `ring`: one connection's shared memory as each side sees it.
-//! - `wait`: spinning within a budget, then sleeping.
+//! - `wait`: spinning within a budget, then sleeping; `clock` and `cpus`: what it needs to know.
 //! - `client`: a connection as a client uses it; `ring_client` over shared memory, `stream` through
 //!   a proxy.
 
@@ -32,6 +32,8 @@
 pub mod attributes;
 #[cfg(not(loom))]
 pub mod client;
+pub mod clock;
+pub mod cpus;
 pub mod handshake;
 pub mod info;
 pub mod layout;

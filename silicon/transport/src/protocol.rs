@@ -1,27 +1,41 @@
 //! The words that both sides share, and the rules under which nobody sleeps through a message.
 //!
 //! A request: the client writes the request line and the payload of a slot that it knows to be
-//! free, then sets the slot's bit in `pending` (release), then reads `awake`; if no worker is awake
-//! it rings the connection's eventfd. A worker takes all bits at once (acquire), so two workers
-//! never get the same request. A worker that wants to sleep first leaves `awake`, then looks at
-//! `pending` once more, then waits for the eventfd. Both sides write their own word before they
-//! read the other's, in one total order (SeqCst), so at least one of them sees the other.
+//! free, then sets the slot's bit in `pending` (release), then reads `awake`; if the partition's
+//! first worker is not awake it rings the connection's eventfd. Several requests may be published
+//! at once, by all their bits. A worker takes some of the bits, or all (acquire), so two workers
+//! never get the same request. The first worker, when it wants to sleep, first leaves `awake`, then
+//! looks at `pending` once more, then waits for the eventfd. Both sides write their own word before
+//! they read the other's, in one total order (SeqCst), so at least one of them sees the other.
 //!
 //! An answer: the worker writes the response line, then `answered` = the request's sequence number
 //! (release), then reads `waiting`; if the client sleeps it is woken. The client sets `waiting`
 //! before it looks at `answered` for the last time. The same argument holds.
 //!
+//! Helpers are workers that nobody relies on: they come when they are called, take what is pending
+//! and sleep again on `help`. The first worker calls them by a new value of the word and a wake-up:
+//! a helper that reads the word before it looks for requests, and sleeps only while the word stands,
+//! misses no such call. A client may only wake the word, which it cannot write: such a call may be
+//! missed, and then the first worker serves the request.
+//!
 //! The module believes none of these words: a client that writes garbage into its own ring gets
-//! garbage answers or none. Only `awake` and the rest of the status page are read-only for it.
+//! garbage answers or none. Only `awake`, `help` and the rest of the status page are read-only for
+//! it.
 
 #[cfg(loom)]
 pub use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(not(loom))]
 pub use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-/// Client: publishes the request in `slot`. True: no worker is awake, ring the bell.
+/// Client: publishes the request in `slot`. True: the first worker sleeps, ring the bell.
 pub fn submit(pending: &AtomicU64, awake: &AtomicU32, slot: u32) -> bool {
-    pending.fetch_or(1u64 << (slot & 63), Ordering::Release);
+    publish(pending, awake, 1u64 << (slot & 63))
+}
+
+/// Client: publishes the requests in the slots of these bits, all at once. True: the first worker
+/// sleeps, ring the bell.
+pub fn publish(pending: &AtomicU64, awake: &AtomicU32, bits: u64) -> bool {
+    pending.fetch_or(bits, Ordering::Release);
     fence(Ordering::SeqCst);
     awake.load(Ordering::Relaxed) == 0
 }
@@ -31,28 +45,40 @@ pub fn is_pending(pending: &AtomicU64, slot: u32) -> bool {
     pending.load(Ordering::Relaxed) & (1u64 << (slot & 63)) != 0
 }
 
-/// Worker: takes every published request of a ring, one bit a slot.
-pub fn take(pending: &AtomicU64) -> u64 {
-    if pending.load(Ordering::Relaxed) == 0 {
+/// Worker: takes those of the published requests that `choose` picks, one bit a slot.
+pub fn take(pending: &AtomicU64, choose: impl FnOnce(u64) -> u64) -> u64 {
+    let published = pending.load(Ordering::Relaxed);
+    if published == 0 {
         return 0;
     }
-    pending.swap(0, Ordering::AcqRel)
+    let wanted = choose(published);
+    pending.fetch_and(!wanted, Ordering::AcqRel) & wanted
 }
 
-/// Worker: whether a ring has requests, before it sleeps. Comes after `leave`.
+/// Worker: whether a ring has requests. The first worker looks after `leave`, before it sleeps.
 pub fn has_requests(pending: &AtomicU64) -> bool {
     pending.load(Ordering::Relaxed) != 0
 }
 
-/// Worker: is about to sleep.
+/// First worker: is about to sleep.
 pub fn leave(awake: &AtomicU32) {
     awake.fetch_sub(1, Ordering::Relaxed);
     fence(Ordering::SeqCst);
 }
 
-/// Worker: is back.
+/// First worker: is back.
 pub fn enter(awake: &AtomicU32) {
     awake.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Module: calls a helper. The caller then wakes the word.
+pub fn call_help(help: &AtomicU32) {
+    help.fetch_add(1, Ordering::Release);
+}
+
+/// Helper: what it sleeps on, read before it looks for requests.
+pub fn before_help(help: &AtomicU32) -> u32 {
+    help.load(Ordering::Acquire)
 }
 
 /// Worker: publishes the answer with this sequence number. True: the client sleeps, wake it.
@@ -130,7 +156,7 @@ mod tests {
                     client_bell.clone(),
                 );
                 thread::spawn(move || {
-                    while take(&pending) == 0 {
+                    while take(&pending, |all| all) == 0 {
                         leave(&awake);
                         if !has_requests(&pending) {
                             worker_bell.wait();
@@ -166,15 +192,128 @@ mod tests {
             submit(&pending, &awake, 0);
             let other = {
                 let pending = pending.clone();
-                thread::spawn(move || take(&pending))
+                thread::spawn(move || take(&pending, |all| all))
             };
             submit(&pending, &awake, 1);
-            let mine = take(&pending);
+            let mine = take(&pending, |all| all);
             let theirs = other.join().unwrap();
-            let left = take(&pending);
+            let left = take(&pending, |all| all);
             assert_eq!(mine & theirs, 0);
             assert_eq!(mine | theirs | left, 3);
             assert_eq!((mine | theirs) & left, 0);
+        });
+    }
+
+    /// Two requests published at once, and a first worker that cannot answer the first one before
+    /// somebody else has answered the second: it calls, and the helper comes.
+    #[test]
+    fn a_batch_is_shared_with_a_helper_that_is_called() {
+        loom::model(|| {
+            let pending = Arc::new(AtomicU64::new(0));
+            let awake = Arc::new(AtomicU32::new(1));
+            let help = Arc::new(AtomicU32::new(0));
+            let second = Arc::new(Bell::default());
+            let called = Arc::new((Mutex::new(()), Condvar::new()));
+
+            let helper = {
+                let (pending, help, second, called) = (
+                    pending.clone(),
+                    help.clone(),
+                    second.clone(),
+                    called.clone(),
+                );
+                thread::spawn(move || {
+                    loop {
+                        let seen = before_help(&help);
+                        if take(&pending, lowest) != 0 {
+                            second.ring();
+                            return;
+                        }
+                        // A futex: the word is compared and the sleep begun in one step.
+                        let guard = called.0.lock().unwrap();
+                        if help.load(Ordering::Relaxed) == seen {
+                            drop(called.1.wait(guard).unwrap());
+                        }
+                    }
+                })
+            };
+
+            publish(&pending, &awake, 0b11);
+            let mut mine = 0;
+            while mine == 0 {
+                mine = take(&pending, lowest);
+                if mine == 0 {
+                    // The helper may have both only one after the other; here it takes one.
+                    thread::yield_now();
+                }
+            }
+            if has_requests(&pending) {
+                call_help(&help);
+                let _guard = called.0.lock().unwrap();
+                called.1.notify_one();
+            }
+            second.wait();
+            helper.join().unwrap();
+            assert!(!has_requests(&pending));
+        });
+    }
+
+    fn lowest(published: u64) -> u64 {
+        published & published.wrapping_neg()
+    }
+
+    /// A batch rings once, and both its answers are there when its last one is waited for.
+    #[test]
+    fn a_batch_is_never_slept_through() {
+        loom::model(|| {
+            let pending = Arc::new(AtomicU64::new(0));
+            let awake = Arc::new(AtomicU32::new(1));
+            let answered = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+            let waiting = Arc::new(AtomicU32::new(0));
+            let worker_bell = Arc::new(Bell::default());
+            let client_bell = Arc::new(Bell::default());
+
+            let worker = {
+                let (pending, awake, answered, waiting, worker_bell, client_bell) = (
+                    pending.clone(),
+                    awake.clone(),
+                    answered.clone(),
+                    waiting.clone(),
+                    worker_bell.clone(),
+                    client_bell.clone(),
+                );
+                thread::spawn(move || {
+                    let mut left = 2;
+                    while left > 0 {
+                        let taken = take(&pending, lowest);
+                        if taken == 0 {
+                            leave(&awake);
+                            if !has_requests(&pending) {
+                                worker_bell.wait();
+                            }
+                            enter(&awake);
+                            continue;
+                        }
+                        let slot = taken.trailing_zeros() as usize;
+                        let nobody = AtomicU32::new(0);
+                        let sleeper = if slot == 1 { &*waiting } else { &nobody };
+                        if answer(&answered[slot], sleeper, 1) {
+                            client_bell.ring();
+                        }
+                        left -= 1;
+                    }
+                })
+            };
+
+            if publish(&pending, &awake, 0b11) {
+                worker_bell.ring();
+            }
+            if prepare_sleep(&answered[1], &waiting, 1) {
+                client_bell.wait();
+            }
+            end_sleep(&waiting);
+            assert!(is_answered(&answered[0], 1) && is_answered(&answered[1], 1));
+            worker.join().unwrap();
         });
     }
 }

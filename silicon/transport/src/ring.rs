@@ -45,6 +45,11 @@ impl Ring {
         self.word32(Self::slot(index, slot::WAITING))
     }
 
+    /// Nanoseconds that the worker took for the slot's newest request.
+    pub fn service(&self, index: u32) -> &AtomicU32 {
+        self.word32(Self::slot(index, slot::SERVICE))
+    }
+
     /// Writes a request line (client).
     pub fn write_request(&self, index: u32, header: &RequestHeader) {
         let bytes = header.encode();
@@ -127,10 +132,30 @@ impl StatusPage {
         (memory.length() == STATUS_BYTES).then_some(Self { memory })
     }
 
-    /// Workers that are not asleep.
+    fn word32(&self, offset: usize) -> &AtomicU32 {
+        // SAFETY: every offset in `layout::status` is inside the page and a multiple of its word's
+        // size; the mapping lives as long as `self`; atomic access only.
+        unsafe { &*self.memory.base().add(offset).cast::<AtomicU32>() }
+    }
+
+    /// Whether the first worker is not asleep.
     pub fn awake(&self) -> &AtomicU32 {
-        // SAFETY: inside the page, aligned; atomic access only.
-        unsafe { &*self.memory.base().add(status::AWAKE).cast::<AtomicU32>() }
+        self.word32(status::AWAKE)
+    }
+
+    /// What helpers sleep on.
+    pub fn help(&self) -> &AtomicU32 {
+        self.word32(status::HELP)
+    }
+
+    /// Helpers that sleep: for hints, not for rules.
+    pub fn asleep(&self) -> &AtomicU32 {
+        self.word32(status::ASLEEP)
+    }
+
+    /// The CPU that the first worker was last seen on.
+    pub fn cpu(&self) -> &AtomicU32 {
+        self.word32(status::CPU)
     }
 
     fn epoch_word(&self) -> &AtomicU64 {
@@ -148,18 +173,13 @@ impl StatusPage {
         self.epoch_word().fetch_add(1, Ordering::AcqRel);
     }
 
-    fn state_word(&self) -> &AtomicU32 {
-        // SAFETY: inside the page, aligned; atomic access only.
-        unsafe { &*self.memory.base().add(status::STATE).cast::<AtomicU32>() }
-    }
-
     /// 0 operational, 1 suspended, 2 closed.
     pub fn state(&self) -> u32 {
-        self.state_word().load(Ordering::Acquire)
+        self.word32(status::STATE).load(Ordering::Acquire)
     }
 
     /// Module: says which state the partition is in.
     pub fn set_state(&self, state: u32) {
-        self.state_word().store(state, Ordering::Release);
+        self.word32(status::STATE).store(state, Ordering::Release);
     }
 }

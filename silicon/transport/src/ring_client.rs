@@ -1,10 +1,13 @@
 //! The ring of a connection as a client uses it: many threads, no lock on the way of a message.
 //!
-//! A thread takes a free slot, writes its request in place, and waits for the answer there. Which
-//! slots are free is the client's own knowledge, in its own memory. A connection ends when the
-//! module goes away or the process forks: every later call then says `Lost`.
+//! A thread takes a free slot, writes its request in place, and waits for the answer there; or it
+//! fills several slots and publishes them at once. Which slots are free is the client's own
+//! knowledge, in its own memory. A connection ends when the module goes away or the process forks:
+//! every later call then says `Lost`.
 
 use crate::client::{ConnectError, Lost, Patience, Request, SubmitError};
+use crate::clock::Moment;
+use crate::cpus;
 use crate::handshake::{
     BULK_MESSAGE_BYTES, BulkMessage, Welcome, receive_with_descriptors, send_with_descriptors,
 };
@@ -13,7 +16,7 @@ use crate::memory::SharedMemory;
 use crate::message::{Operation, ResponseHeader, Sections};
 use crate::protocol;
 use crate::ring::{Ring, StatusPage};
-use crate::wait::futex_wait;
+use crate::wait::{LONG, ServiceTimes, futex_wait, futex_wake};
 use std::fs::File;
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
@@ -21,10 +24,16 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// After this long a request that nobody took gets a further ring of the bell.
-const NUDGE_AFTER: Duration = Duration::from_micros(10);
+/// Turns of a wait that looks at nothing but the answer: about a microsecond.
+const FIRST_TURNS: u32 = 48;
+/// Turns between two looks at the clock.
+const TURNS: u32 = 16;
+/// A short request that nobody has taken after so many nanoseconds asks for help.
+const PATIENT: u64 = 100_000;
+/// The first sleep, after which a request that nobody has taken asks for help.
+const FIRST_SLEEP: Duration = Duration::from_millis(2);
 /// A sleeper looks this often whether the module still lives.
 const LIFE_CHECK: Duration = Duration::from_millis(100);
 /// Slots and bulk regions that `try_submit` leaves for requests that are waited for.
@@ -41,6 +50,8 @@ pub struct Ticket {
     sections: Sections,
     /// The request carries a PIN: it is wiped from the slot when the answer is there.
     secret: bool,
+    /// Which requests it is like (`ServiceTimes`).
+    kind: u8,
 }
 
 #[derive(Debug)]
@@ -63,6 +74,7 @@ pub struct RingConnection {
     freed: Condvar,
     freed_lock: Mutex<()>,
     sequences: [AtomicU32; SLOT_COUNT],
+    times: ServiceTimes,
     bulk: ManuallyDrop<Mutex<Bulk>>,
     /// Requests that nobody waits for; their places come back once they are answered.
     forgotten: Mutex<Vec<Ticket>>,
@@ -96,6 +108,7 @@ impl RingConnection {
             freed: Condvar::new(),
             freed_lock: Mutex::new(()),
             sequences: std::array::from_fn(|_| AtomicU32::new(0)),
+            times: ServiceTimes::new(),
             bulk: ManuallyDrop::new(Mutex::new(Bulk {
                 regions: Vec::new(),
                 free: Vec::new(),
@@ -242,17 +255,57 @@ impl RingConnection {
 
     /// Writes a request into a free slot and publishes it; waits for a slot.
     pub fn submit(&self, request: &Request<'_>) -> Result<Ticket, SubmitError> {
-        self.submit_keeping(request, None, 0)
+        let ticket = self.place(request, None, 0)?;
+        self.publish(1 << ticket.slot);
+        Ok(ticket)
     }
 
     /// As `submit`, for requests that stay in flight while their caller does other things: `Busy`
     /// rather than waiting, and before the last slots are taken, so that requests in flight never
     /// leave one that is waited for without a place.
     pub fn try_submit(&self, request: &Request<'_>) -> Result<Ticket, SubmitError> {
-        self.submit_keeping(request, Some(SLOTS_KEPT), BULK_KEPT)
+        let ticket = self.place(request, Some(SLOTS_KEPT), BULK_KEPT)?;
+        self.publish(1 << ticket.slot);
+        Ok(ticket)
     }
 
-    fn submit_keeping(
+    /// Writes as many of the requests as there are free slots for, at least one, and publishes them
+    /// at once: one wake-up of the module at most. Hands their tickets to `keep`; returns how many
+    /// there are. A request that cannot be carried ends the batch: the error is returned if it is
+    /// the first one.
+    pub fn submit_many(
+        &self,
+        requests: &[Request<'_>],
+        mut keep: impl FnMut(Ticket),
+    ) -> Result<usize, SubmitError> {
+        let mut bits = 0;
+        let mut count = 0;
+        for request in requests {
+            match self.place(request, (count > 0).then_some(0), 0) {
+                Ok(ticket) => {
+                    bits |= 1 << ticket.slot;
+                    count += 1;
+                    keep(ticket);
+                }
+                Err(error) if count == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        if bits != 0 {
+            self.publish(bits);
+        }
+        Ok(count)
+    }
+
+    fn publish(&self, bits: u64) {
+        if protocol::publish(self.ring.pending(), self.status.awake(), bits) {
+            self.ring_bell();
+        }
+    }
+
+    /// Writes a request into a free slot, waited for; with `slots_kept`, `Busy` unless more than so
+    /// many are free, and `bulk_kept` bulk regions likewise.
+    fn place(
         &self,
         request: &Request<'_>,
         slots_kept: Option<u32>,
@@ -309,15 +362,13 @@ impl RingConnection {
             copy(request.data, data);
         }
         self.ring.write_request(slot, &header);
-        if protocol::submit(self.ring.pending(), self.status.awake(), slot) {
-            self.ring_bell();
-        }
         Ok(Ticket {
             slot,
             sequence,
             bulk,
             sections,
             secret: Operation::carries_pin(header.operation),
+            kind: ServiceTimes::kind(header.operation, header.mechanism, header.object),
         })
     }
 
@@ -334,8 +385,8 @@ impl RingConnection {
 
     /// Rings once more for a request that no worker has taken yet: those awake may all be busy.
     pub fn nudge(&self, ticket: &Ticket) {
-        if protocol::is_pending(self.ring.pending(), ticket.slot) {
-            self.ring_bell();
+        if self.times.expected(ticket.kind) >= LONG {
+            self.ask_for_help(ticket);
         }
     }
 
@@ -395,6 +446,8 @@ impl RingConnection {
             return Err(Lost);
         }
         let response = self.ring.read_response(ticket.slot);
+        let service = self.ring.service(ticket.slot).load(Ordering::Relaxed);
+        self.times.learn(ticket.kind, service);
         let wanted = usize::try_from(response.output).unwrap_or(usize::MAX);
         let length = if response.result == 0 {
             wanted.min(ticket.sections.room)
@@ -441,37 +494,80 @@ impl RingConnection {
     pub(crate) fn wait_answer(&self, ticket: &Ticket, patience: &mut Patience) -> Result<(), Lost> {
         let answered = self.ring.answered(ticket.slot);
         let ready = || protocol::is_answered(answered, ticket.sequence);
-        let begin = Instant::now();
-        let mut nudged = false;
-        let spun = patience.spin(|| {
-            if ready() {
-                return true;
-            }
-            if !nudged
-                && protocol::is_pending(self.ring.pending(), ticket.slot)
-                && begin.elapsed() > NUDGE_AFTER
-            {
-                nudged = true;
-                self.ring_bell();
-            }
-            false
-        });
-        if spun {
+        if ready() {
             return Ok(());
         }
-        if protocol::is_pending(self.ring.pending(), ticket.slot) {
-            self.ring_bell();
-        }
-        let slept = Instant::now();
-        let waiting = self.ring.waiting(ticket.slot);
-        while protocol::prepare_sleep(answered, waiting, ticket.sequence) {
-            futex_wait(answered, ticket.sequence.wrapping_sub(1), LIFE_CHECK);
-            if !ready() {
-                self.check()?;
+        // On the worker's own CPU only sleeping lets it work.
+        let apart = self.status.cpu().load(Ordering::Relaxed) != cpus::current();
+        if apart {
+            for _ in 0..FIRST_TURNS {
+                std::hint::spin_loop();
+                if ready() {
+                    return Ok(());
+                }
+            }
+            let expected = self.times.expected(ticket.kind);
+            let under_way = SLOT_COUNT as u32 - self.free.load(Ordering::Relaxed).count_ones();
+            let budget = patience.budget(expected, under_way);
+            if budget > 0 && self.spin(ticket, expected, budget) {
+                return Ok(());
+            }
+            // Who sleeps beside others that wait, for work that is long, leaves a CPU to a helper.
+            if !ready() && (budget > 0 || expected >= LONG) {
+                self.ask_for_help(ticket);
             }
         }
+        self.sleep(ticket)?;
+        patience.slept();
+        Ok(())
+    }
+
+    /// Spins for at most `budget` nanoseconds. True: the answer is there.
+    fn spin(&self, ticket: &Ticket, expected: u64, budget: u64) -> bool {
+        let answered = self.ring.answered(ticket.slot);
+        let mut next_help = if expected >= LONG { expected } else { PATIENT };
+        let begin = Moment::now();
+        loop {
+            for _ in 0..TURNS {
+                std::hint::spin_loop();
+                if protocol::is_answered(answered, ticket.sequence) {
+                    return true;
+                }
+            }
+            let elapsed = begin.elapsed();
+            if elapsed >= budget {
+                return false;
+            }
+            if elapsed >= next_help {
+                next_help = elapsed.saturating_mul(2);
+                self.ask_for_help(ticket);
+            }
+        }
+    }
+
+    /// Wakes a further worker if none has the request yet.
+    fn ask_for_help(&self, ticket: &Ticket) {
+        if self.status.asleep().load(Ordering::Relaxed) != 0
+            && protocol::is_pending(self.ring.pending(), ticket.slot)
+        {
+            futex_wake(self.status.help(), 1);
+        }
+    }
+
+    fn sleep(&self, ticket: &Ticket) -> Result<(), Lost> {
+        let answered = self.ring.answered(ticket.slot);
+        let waiting = self.ring.waiting(ticket.slot);
+        let mut longest = FIRST_SLEEP;
+        while protocol::prepare_sleep(answered, waiting, ticket.sequence) {
+            futex_wait(answered, ticket.sequence.wrapping_sub(1), Some(longest));
+            if protocol::is_answered(answered, ticket.sequence) {
+                break;
+            }
+            self.check()?;
+            self.ask_for_help(ticket);
+            longest = LIFE_CHECK;
+        }
         protocol::end_sleep(waiting);
-        patience.slept(slept.elapsed());
         Ok(())
     }
 

@@ -1,22 +1,49 @@
 //! Waiting: spin within a budget, then sleep on a futex.
 //!
 //! A sleep and a wake-up across CPUs cost some 65 us on a virtual machine, more than three P-256
-//! signatures; spinning costs a CPU. So a side spins for as long as recent waits were short, never
-//! beyond its budget, and not at all where only one CPU is there to spin and to answer on.
+//! signatures; spinning costs a CPU, and where it takes that CPU from the one who answers it costs
+//! the answer. So a client spins only
+//! - while its partition's worker was last seen on another CPU, and it may use more than one itself;
+//! - for a small multiple of the time that such requests took lately, never beyond its limit; a
+//!   request that takes longer than the limit is slept through from the beginning;
+//! - for requests of more than `LONG`, while there is a second CPU for each one under way: the
+//!   workers need them more.
+//!
+//! Otherwise it sleeps at once, which on one CPU hands it over to the worker.
 
+use crate::clock::Moment;
+use crate::cpus;
 use crate::protocol::AtomicU32;
-use std::time::{Duration, Instant};
+#[cfg(not(loom))]
+use std::sync::OnceLock;
+#[cfg(not(loom))]
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Requests that take longer than this, in nanoseconds, are worth a wake-up of their own.
+pub const LONG: u64 = 8_000;
+/// The variable that bounds a client's spinning.
+pub const SPIN_VARIABLE: &str = "CASEMATE_SPIN_MICROSECONDS";
+/// The bound where the variable does not say otherwise, in microseconds.
+const SPIN_USUAL: u64 = 1_000;
+/// What is added to a request's usual time, in nanoseconds: the wake-up of a worker on another CPU.
+const SPIN_MARGIN: u64 = 150_000;
+/// Looks between two looks at the clock.
+const TURNS: u32 = 16;
+/// After so many sleeps a thread asks anew for its CPUs.
+const SLEEPS_BETWEEN_LOOKS: u32 = 64;
 
 /// The futex word of a slot is shared between processes, so the call is not the private one.
 ///
-/// Returns when woken, when the word is not `expected`, after `timeout`, or on a signal: callers
-/// look again.
+/// Returns when woken, when the word is not `expected`, after `timeout` (None: never), or on a
+/// signal: callers look again.
 #[cfg(not(loom))]
-pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) {
-    let limit = libc::timespec {
+pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
+    let limit = timeout.map(|timeout| libc::timespec {
         tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: libc::c_long::from(timeout.subsec_nanos()),
-    };
+    });
+    let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: the word and the timeout live during the call.
     unsafe {
         libc::syscall(
@@ -24,23 +51,23 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) {
             word.as_ptr(),
             libc::FUTEX_WAIT,
             expected,
-            &limit,
+            limit,
             0,
             0,
         );
     }
 }
 
-/// Wakes whoever sleeps on the word.
+/// Wakes at most so many of those who sleep on the word, which may be mapped read-only.
 #[cfg(not(loom))]
-pub fn futex_wake(word: &AtomicU32) {
+pub fn futex_wake(word: &AtomicU32, most: i32) {
     // SAFETY: the word lives during the call.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
             word.as_ptr(),
             libc::FUTEX_WAKE,
-            i32::MAX,
+            most,
             0,
             0,
             0,
@@ -48,72 +75,240 @@ pub fn futex_wake(word: &AtomicU32) {
     }
 }
 
-/// CPUs that this thread may run on (its affinity mask), at least 1.
-pub fn available_cpus() -> usize {
-    // SAFETY: a zeroed set is a valid output argument.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the size is that of the set.
-    let result =
-        unsafe { libc::sched_getaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &mut set) };
-    if result != 0 {
-        return 1;
+/// The longest that a client of this process spins for one request, in nanoseconds.
+#[cfg(not(loom))]
+fn spin_limit() -> u64 {
+    static LIMIT: OnceLock<u64> = OnceLock::new();
+    *LIMIT.get_or_init(|| {
+        let microseconds = std::env::var(SPIN_VARIABLE).ok();
+        let microseconds = microseconds.and_then(|text| text.trim().parse::<u32>().ok());
+        microseconds.map_or(SPIN_USUAL, u64::from) * 1_000
+    })
+}
+
+/// What a thread knows about the CPUs it may wait on; keep one per thread or per session.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Patience {
+    /// 0: not asked yet.
+    cpus: u32,
+    sleeps: u32,
+}
+
+impl Patience {
+    /// For a thread that has not waited yet.
+    pub const fn new() -> Self {
+        Self { cpus: 0, sleeps: 0 }
     }
-    // SAFETY: reads the set.
-    usize::try_from(unsafe { libc::CPU_COUNT(&set) })
-        .unwrap_or(1)
-        .max(1)
+
+    fn cpus(&mut self) -> u32 {
+        if self.cpus == 0 {
+            self.cpus = cpus::available();
+        }
+        self.cpus
+    }
+
+    /// It has slept: its CPUs may be others by now.
+    pub fn slept(&mut self) {
+        self.sleeps += 1;
+        if self.sleeps >= SLEEPS_BETWEEN_LOOKS {
+            *self = Self::new();
+        }
+    }
+
+    /// For how long to spin, in nanoseconds, for a request that usually takes `expected`, where
+    /// `under_way` are under way on the connection.
+    #[cfg(not(loom))]
+    pub fn budget(&mut self, expected: u64, under_way: u32) -> u64 {
+        budget(spin_limit(), self.cpus(), expected, under_way)
+    }
 }
 
-/// How long one side spins before it sleeps: its longest, and what it learnt.
-#[derive(Clone, Copy, Debug)]
-pub struct SpinBudget {
-    longest: Duration,
-    current: Duration,
+fn budget(limit: u64, cpus: u32, expected: u64, under_way: u32) -> u64 {
+    let crowded = expected >= LONG && under_way.saturating_mul(2) > cpus;
+    if cpus < 2 || crowded || expected > limit {
+        0
+    } else {
+        (4 * expected + SPIN_MARGIN).min(limit)
+    }
 }
 
-impl SpinBudget {
-    /// At most `longest`; none at all on one CPU.
-    pub fn new(longest: Duration) -> Self {
-        let longest = if available_cpus() > 1 {
-            longest
-        } else {
-            Duration::ZERO
+/// How long requests of each kind took lately, as the module's answers say.
+#[cfg(not(loom))]
+#[derive(Debug)]
+pub struct ServiceTimes {
+    nanoseconds: [AtomicU32; Self::KINDS],
+}
+
+#[cfg(not(loom))]
+impl ServiceTimes {
+    const KINDS: usize = 64;
+
+    /// Nothing is known.
+    pub fn new() -> Self {
+        Self {
+            nanoseconds: std::array::from_fn(|_| AtomicU32::new(0)),
+        }
+    }
+
+    /// A number for requests of this operation with this mechanism and key.
+    #[inline]
+    pub fn kind(operation: u16, mechanism: u64, object: u64) -> u8 {
+        let mixed = (mechanism ^ object.rotate_left(20) ^ u64::from(operation) << 48)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed >> 32) as u8 % Self::KINDS as u8
+    }
+
+    /// What a request of this kind usually takes, in nanoseconds.
+    #[inline]
+    pub fn expected(&self, kind: u8) -> u64 {
+        let entry = self.nanoseconds.get(usize::from(kind));
+        entry.map_or(0, |time| u64::from(time.load(Ordering::Relaxed)))
+    }
+
+    /// One took this long.
+    #[inline]
+    pub fn learn(&self, kind: u8, nanoseconds: u32) {
+        let Some(entry) = self.nanoseconds.get(usize::from(kind)) else {
+            return;
         };
+        let known = entry.load(Ordering::Relaxed);
+        let new = if known == 0 {
+            nanoseconds
+        } else {
+            known - known / 8 + nanoseconds / 8
+        };
+        // Small changes are not worth a line that goes from core to core.
+        if new.abs_diff(known) > known / 64 {
+            entry.store(new, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(not(loom))]
+impl Default for ServiceTimes {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How long a worker of the module looks for the next request before it sleeps.
+///
+/// Its limit is the policy's. Where requests come further apart than spinning could bridge it spins
+/// a sixteenth of that; after a sleep that was short it spins as long as it may again. Beside a
+/// client that has to run on the same CPU before there is a next request it yields between its looks.
+#[derive(Clone, Copy, Debug)]
+pub struct IdleSpin {
+    longest: u64,
+    current: u64,
+    alone: bool,
+}
+
+impl IdleSpin {
+    /// At most `longest` nanoseconds.
+    pub fn new(longest: u64) -> Self {
         Self {
             longest,
             current: longest,
+            alone: cpus::available() < 2,
         }
     }
 
-    /// Spins until `ready` or until the budget is spent. True: ready.
-    pub fn spin(&mut self, mut ready: impl FnMut() -> bool) -> bool {
-        if ready() {
-            return true;
+    /// Spins until `ready` or until the budget is spent. True: ready. `beside`: somebody who is to
+    /// go on may need this CPU; where there is only one it is always so.
+    pub fn spin(&self, beside: bool, mut ready: impl FnMut() -> bool) -> bool {
+        if self.current == 0 {
+            return ready();
         }
-        if self.current.is_zero() {
-            return false;
-        }
-        let begin = Instant::now();
+        let beside = beside || self.alone;
+        let turns = if beside { 1 } else { TURNS };
+        // The clock is not looked at while requests follow each other at once.
+        let mut begin = None;
         loop {
-            for _ in 0..64 {
-                std::hint::spin_loop();
+            for _ in 0..turns {
                 if ready() {
                     return true;
                 }
+                std::hint::spin_loop();
             }
+            if beside {
+                std::thread::yield_now();
+            }
+            let begin = *begin.get_or_insert_with(Moment::now);
             if begin.elapsed() >= self.current {
-                return false;
+                return ready();
             }
         }
     }
 
-    /// The sleep that followed was as long as this: a short one says that spinning longer would
-    /// have paid, a long one that it did not.
-    pub fn slept(&mut self, duration: Duration) {
-        self.current = if duration < self.longest * 4 {
+    /// The sleep that followed took this many nanoseconds.
+    pub fn slept(&mut self, nanoseconds: u64) {
+        self.current = if nanoseconds < self.longest * 4 {
             self.longest
         } else {
-            self.longest / 4
+            self.longest / 16
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_spins_on_the_only_cpu_or_beyond_the_limit() {
+        assert_eq!(budget(1_000_000, 1, 500, 1), 0);
+        assert_eq!(budget(0, 2, 500, 1), 0);
+        assert_eq!(budget(1_000_000, 2, 2_000_000, 1), 0);
+        assert_eq!(budget(1_000_000, 2, 900_000, 1), 1_000_000);
+        assert_eq!(budget(1_000_000, 2, 500, 1), 152_000);
+    }
+
+    #[test]
+    fn long_requests_leave_the_cpus_to_the_workers() {
+        assert!(budget(1_000_000, 2, LONG, 1) > 0);
+        assert_eq!(budget(1_000_000, 2, LONG, 2), 0);
+        assert!(budget(1_000_000, 4, LONG, 2) > 0);
+        assert!(budget(1_000_000, 2, LONG - 1, 2) > 0);
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn a_kind_of_request_is_learnt_from_its_answers() {
+        let times = ServiceTimes::new();
+        let kind = ServiceTimes::kind(31, 0x1041, 7);
+        assert_eq!(times.expected(kind), 0);
+        times.learn(kind, 16_000);
+        assert_eq!(times.expected(kind), 16_000);
+        for _ in 0..100 {
+            times.learn(kind, 80_000);
+        }
+        assert!((70_000..=80_000).contains(&times.expected(kind)));
+        times.learn(u8::MAX, 1);
+        assert_eq!(times.expected(u8::MAX), 0);
+    }
+
+    #[test]
+    fn an_idle_worker_spins_less_where_requests_are_rare() {
+        let mut idle = IdleSpin {
+            longest: 50_000,
+            current: 50_000,
+            alone: false,
+        };
+        idle.slept(10_000_000);
+        assert_eq!(idle.current, 3_125);
+        idle.slept(60_000);
+        assert_eq!(idle.current, 50_000);
+        let patient = IdleSpin {
+            current: u64::MAX,
+            ..idle
+        };
+        for beside in [false, true] {
+            assert!(!idle.spin(beside, || false));
+            let mut looks = 0;
+            assert!(patient.spin(beside, || {
+                looks += 1;
+                looks > 20
+            }));
+        }
     }
 }

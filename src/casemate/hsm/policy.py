@@ -47,6 +47,7 @@ class Policy:
         mapped_bytes: shared memory of all connections together.
         workers: threads that serve it; 0 lets silicon choose.
         weight: its share of a busy host, in relation to the other partitions.
+        spin: microseconds that its first worker looks for a next request before it sleeps, at most.
         access: who can reach its folder.
         group: numeric group for `Access.GROUP`.
     """
@@ -60,6 +61,7 @@ class Policy:
     mapped_bytes: int = 1 << 30
     workers: int = 0
     weight: int = 100
+    spin: int = 50
     access: Access = Access.SHARED
     group: int | None = None
 
@@ -83,6 +85,7 @@ class Policy:
             mapped_bytes=self.mapped_bytes,
             workers=self.workers,
             weight=self.weight,
+            spin=self.spin,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -111,6 +114,7 @@ _LIMITS = {
     "mapped_bytes": (4 << 20, 1 << 40),
     "workers": (0, 256),
     "weight": (1, 10_000),
+    "spin": (0, 10_000),
 }
 
 

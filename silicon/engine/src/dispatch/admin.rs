@@ -36,7 +36,7 @@ impl Call<'_> {
                 ))
             }
             Operation::Random => {
-                self.session()?;
+                self.require_session()?;
                 if self.header.aux > RANDOM_MAX {
                     return Err(CKR_ARGUMENTS_BAD.into());
                 }
@@ -46,7 +46,7 @@ impl Call<'_> {
                 Ok(Outcome::Bytes(bytes, 0, 0))
             }
             Operation::SeedRandom => {
-                self.session()?;
+                self.require_session()?;
                 self.partition.seed_random(self.data().expose())?;
                 Ok(Outcome::Values(0, 0))
             }
@@ -64,7 +64,7 @@ impl Call<'_> {
     }
 
     fn attest_key(&self) -> Result<Outcome> {
-        self.session()?;
+        self.require_session()?;
         let (object, key) = self.key(self.header.object)?;
         let version = match self.header.aux {
             1 => ReportVersion::Azure,

@@ -15,7 +15,7 @@ pub(super) type Operand = (Option<Arc<Object>>, Option<Arc<Key>>);
 
 impl Call<'_> {
     pub(super) fn use_key(&mut self, operation: Operation) -> Result<Outcome> {
-        self.session()?;
+        self.require_session()?;
         let usage = match operation {
             Operation::Check => return self.check(),
             Operation::Digest => Usage::Digest,

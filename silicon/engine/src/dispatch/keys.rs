@@ -25,7 +25,7 @@ use crate::template::{self, Origin};
 
 impl Call<'_> {
     pub(super) fn manage_key(&mut self, operation: Operation) -> Result<Outcome> {
-        self.session()?;
+        self.require_session()?;
         match operation {
             Operation::GenerateKey => self.generate_key(),
             Operation::GenerateKeyPair => self.generate_key_pair(),

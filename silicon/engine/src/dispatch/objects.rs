@@ -22,7 +22,7 @@ impl Call<'_> {
             Operation::CopyObject => self.copy_object(),
             Operation::DestroyObject => self.destroy_object(),
             Operation::ObjectSize => {
-                self.session()?;
+                self.require_session()?;
                 let object = self.object(self.header.object)?;
                 Ok(Outcome::Values(object.attributes.encode().len() as u64, 0))
             }
@@ -278,7 +278,7 @@ impl Call<'_> {
     }
 
     fn get_attributes(&mut self) -> Result<Outcome> {
-        self.session()?;
+        self.require_session()?;
         let object = self.object(self.header.object)?;
         let query = self.data();
         let mut out = Vec::new();
@@ -313,7 +313,7 @@ impl Call<'_> {
     }
 
     fn find_objects(&mut self) -> Result<Outcome> {
-        self.session()?;
+        self.require_session()?;
         let wanted = self.template()?;
         let limit = usize::try_from(self.header.aux)
             .unwrap_or(usize::MAX)

@@ -32,7 +32,7 @@ impl Call<'_> {
             Operation::OpenSession => self.open_session(),
             Operation::CloseSession => self.close_session(),
             Operation::CloseAllSessions => {
-                let all = std::mem::take(&mut *self.connection.sessions());
+                let all = std::mem::take(&mut *self.connection.change_sessions());
                 all.keys()
                     .for_each(|id| self.partition.end_session(self.connection.id, *id));
                 self.connection.set_login(Login::None);
@@ -47,7 +47,7 @@ impl Call<'_> {
             }
             Operation::Login | Operation::LoginUser => self.login(operation),
             Operation::Logout => {
-                self.session()?;
+                self.require_session()?;
                 if self.connection.login() == Login::None {
                     return Err(CKR_USER_NOT_LOGGED_IN.into());
                 }
@@ -69,14 +69,14 @@ impl Call<'_> {
         }
         let id = self.partition.begin_session()?;
         self.connection
-            .sessions()
+            .change_sessions()
             .insert(id, Arc::new(Session::new(id, read_write)));
         Ok(Outcome::Values(id, 0))
     }
 
     fn close_session(&mut self) -> Result<Outcome> {
         let (removed, last) = {
-            let mut sessions = self.connection.sessions();
+            let mut sessions = self.connection.change_sessions();
             (sessions.remove(&self.header.session), sessions.is_empty())
         };
         let session = removed.ok_or(Failure::new(CKR_SESSION_HANDLE_INVALID))?;
@@ -185,7 +185,7 @@ impl Call<'_> {
     }
 
     fn init_pin(&mut self) -> Result<Outcome> {
-        self.session()?;
+        self.require_session()?;
         if self.connection.login() != Login::SecurityOfficer {
             return Err(CKR_USER_NOT_LOGGED_IN.into());
         }

@@ -143,6 +143,7 @@ mod tests {
             mapped_bytes: 1 << 30,
             workers: 1,
             weight: 100,
+            spin: 50,
         };
         assert!(matches!(
             engine.load_partition([1; 16], "web", policy, &[], &[]),

@@ -4,7 +4,8 @@
 //! of each partition, started with its first connection, take requests from its rings. So the kernel
 //! shares the CPU between partitions (their workers' weights are nice values), preempts long
 //! operations, and charges spinning to whom it belongs; and a partition that nobody uses costs no
-//! thread.
+//! thread. A partition's first worker has its whole weight; helpers, with which it uses CPUs that
+//! others leave, have a tenth, so that a flood on many CPUs takes little from other partitions.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -13,7 +14,7 @@ pub mod listener;
 pub mod pool;
 pub mod worker;
 
-/// What wakes sleeping workers: an epoll set of eventfds, one of the module's own and one for each
+/// What wakes a sleeping first worker: an epoll set of eventfds, one of the module's own and one for each
 /// connection (a client that drains its own bell harms itself only).
 #[derive(Debug)]
 pub struct Bell {
@@ -63,18 +64,18 @@ impl Bell {
         };
     }
 
-    /// Wakes a worker.
+    /// Wakes the first worker.
     pub fn ring(&self) {
         let one = 1u64.to_ne_bytes();
         // SAFETY: eight bytes of our own.
         unsafe { libc::write(self.own.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
-    /// Sleeps until somebody rings, at most this long.
-    pub fn sleep(&self, milliseconds: i32) {
+    /// Sleeps until somebody rings.
+    pub fn sleep(&self) {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         // SAFETY: room for one event.
-        unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), &mut event, 1, milliseconds) };
+        unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), &mut event, 1, -1) };
     }
 }
 

@@ -5,9 +5,12 @@
 //! privileges, so a change of weight (as of number) replaces the workers: those of an older
 //! generation end after the request that they have.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+
+use casemate_transport::protocol;
+use casemate_transport::wait::futex_wake;
 
 use super::worker;
 use crate::partition::{Partition, Policy};
@@ -16,12 +19,19 @@ use crate::partition::{Partition, Policy};
 const WORKERS_MAX: u32 = 64;
 /// Workers of a partition whose policy leaves it to the module: at most.
 const WORKERS_DEFAULT_MAX: usize = 4;
+/// Steps by which helpers are nicer than the first worker: a tenth of its weight.
+const HELPER_NICE: i32 = 10;
+
+/// The turn that workers ask for: the least that the scheduler gives.
+const TURN_NANOSECONDS: u64 = 100_000;
 
 /// The workers of one partition.
 #[derive(Debug, Default)]
 pub struct Pool {
     /// Workers of an older generation end.
     generation: AtomicU64,
+    /// For hints, not for rules.
+    pub(super) helpers_awake: AtomicU32,
     threads: Mutex<Threads>,
 }
 
@@ -68,6 +78,11 @@ impl Pool {
         self.generation.load(Ordering::Relaxed) <= generation
     }
 
+    /// Whether a helper works, or looks for work.
+    pub(super) fn has_helper_awake(&self) -> bool {
+        self.helpers_awake.load(Ordering::Relaxed) != 0
+    }
+
     /// Starts the workers that the policy wants, unless there are some.
     pub fn start(&self, partition: &Arc<Partition>) -> std::io::Result<()> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,8 +112,14 @@ impl Pool {
             let partition = partition.clone();
             let thread = std::thread::Builder::new().name("casemate-work".into());
             let spawned = thread.spawn(move || {
-                be_nice(wanted.nice);
-                worker::run(&partition, generation);
+                take_short_turns();
+                if started == 0 {
+                    be_nice(wanted.nice);
+                    worker::run_first(&partition, generation);
+                } else {
+                    be_nice((wanted.nice + HELPER_NICE).min(19));
+                    worker::run_helper(&partition, generation);
+                }
             });
             match spawned {
                 Ok(thread) => threads.running.push(thread),
@@ -109,8 +130,7 @@ impl Pool {
         }
         self.generation.store(generation, Ordering::SeqCst);
         threads.shape = Some(wanted);
-        // Each worker that ends wakes the next one.
-        partition.bell.ring();
+        wake_all(partition);
         Ok(())
     }
 
@@ -122,7 +142,7 @@ impl Pool {
             std::mem::take(&mut threads.running)
         };
         self.generation.store(u64::MAX, Ordering::SeqCst);
-        partition.bell.ring();
+        wake_all(partition);
         for thread in running {
             let _ = thread.join();
         }
@@ -134,6 +154,48 @@ impl Pool {
         let alive = threads.running.iter().filter(|t| !t.is_finished());
         alive.count()
     }
+}
+
+/// Has every worker look whether it shall end.
+fn wake_all(partition: &Partition) {
+    partition.bell.ring();
+    let help = partition.status.help();
+    protocol::call_help(help);
+    futex_wake(help, i32::MAX);
+}
+
+/// Asks the scheduler for short turns (Linux 6.12): a worker then waits less for a CPU that others
+/// use, gives it up sooner, and loses less by a yield. Older kernels refuse; nothing depends on it.
+fn take_short_turns() {
+    #[repr(C)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    let attributes = Attributes {
+        size: std::mem::size_of::<Attributes>() as u32,
+        policy: 0,
+        flags: 0,
+        nice: current_nice(),
+        priority: 0,
+        runtime: TURN_NANOSECONDS,
+        deadline: 0,
+        period: 0,
+    };
+    // SAFETY: about the calling thread; the structure has the size that it says.
+    unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
+}
+
+fn current_nice() -> i32 {
+    // SAFETY: about the calling thread. The kernel's own call gives 20 minus the nice value.
+    let raw = unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0) };
+    i32::try_from(raw).map_or(0, |raw| 20 - raw)
 }
 
 fn be_nice(value: i32) {

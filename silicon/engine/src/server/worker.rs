@@ -1,71 +1,212 @@
-//! A worker: takes requests from the rings of its partition, one at a time.
+//! Workers: they take requests from the rings of their partition.
+//!
+//! The first worker of a partition answers for all requests: it looks for them while it is awake,
+//! clients ring for it when it sleeps, and it alone spins. The others are helpers: they sleep until
+//! they are called, by the first worker when more long requests wait than it can begin, or by a
+//! client whose request nobody takes; they take what there is and sleep again. So short requests,
+//! which a second worker would only slow down, are served by one thread, and long ones by as many as
+//! there are CPUs.
+//!
+//! A worker takes requests that last `TURN` together from a connection, then looks at the next one.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
 
+use casemate_transport::clock::Moment;
+use casemate_transport::cpus;
 use casemate_transport::protocol;
-use casemate_transport::wait::SpinBudget;
+use casemate_transport::wait::{IdleSpin, LONG, futex_wait, futex_wake};
 
 use crate::connection::Connection;
 use crate::dispatch::{self, Scratch};
 use crate::partition::Partition;
 
-/// How long an idle worker spins before it sleeps.
-const SPIN_LONGEST: Duration = Duration::from_micros(50);
-/// A sleeper looks this often whether it shall end.
-const SLEEP_MILLISECONDS: i32 = 1000;
+/// How long the requests may last that a worker takes at once, in nanoseconds.
+const TURN: u64 = 16_000;
+/// How long a helper looks at the rings before it sleeps, in nanoseconds.
+const HELPER_SPIN: u64 = 20_000;
 
-/// Serves for as long as the pool wants workers of this generation.
-pub fn run(partition: &Arc<Partition>, generation: u64) {
-    let mut scratch = Scratch::default();
-    let mut budget = SpinBudget::new(SPIN_LONGEST);
+/// Serves as the partition's first worker for as long as the pool wants workers of this generation.
+pub fn run_first(partition: &Arc<Partition>, generation: u64) {
+    let mut desk = Desk::new(partition);
+    let mut idle = IdleSpin::new(partition.policy().spin_nanoseconds());
     let awake = partition.status.awake();
     let wanted = || partition.workers.wants(generation);
     protocol::enter(awake);
+    desk.arrive();
     while wanted() {
-        if round(partition, &mut scratch) {
+        if desk.round() {
             continue;
         }
-        let found = budget.spin(|| any_requests(partition));
-        if found {
+        if desk.lingers() && idle.spin(desk.woke, || desk.sees_requests()) {
             continue;
         }
+        desk.leave();
         protocol::leave(awake);
-        if !any_requests(partition) && wanted() {
-            let begin = Instant::now();
-            partition.bell.sleep(SLEEP_MILLISECONDS);
-            budget.slept(begin.elapsed());
+        if !desk.looks_for_requests() && wanted() {
+            let begin = Moment::now();
+            partition.bell.sleep();
+            idle.slept(begin.elapsed());
         }
         protocol::enter(awake);
+        desk.arrive();
     }
     protocol::leave(awake);
-    // Others may have to end as well, and a request that came meanwhile needs somebody.
+    // Another first worker may have to end as well, and a request that came meanwhile needs one.
     partition.bell.ring();
 }
 
-fn any_requests(partition: &Partition) -> bool {
+/// Serves as a helper for as long as the pool wants workers of this generation.
+pub fn run_helper(partition: &Arc<Partition>, generation: u64) {
+    let mut desk = Desk::new(partition);
+    let idle = IdleSpin::new(HELPER_SPIN);
     partition
-        .connections()
-        .iter()
-        .any(|c| protocol::has_requests(c.ring.pending()))
+        .workers
+        .helpers_awake
+        .fetch_add(1, Ordering::Relaxed);
+    let help = partition.status.help();
+    let wanted = || partition.workers.wants(generation);
+    loop {
+        let call = protocol::before_help(help);
+        if !wanted() {
+            partition
+                .workers
+                .helpers_awake
+                .fetch_sub(1, Ordering::Relaxed);
+            break;
+        }
+        while desk.round() && wanted() {}
+        if idle.spin(true, || desk.sees_requests()) {
+            continue;
+        }
+        desk.leave();
+        let asleep = partition.status.asleep();
+        asleep.fetch_add(1, Ordering::Relaxed);
+        partition
+            .workers
+            .helpers_awake
+            .fetch_sub(1, Ordering::Relaxed);
+        futex_wait(help, call, None);
+        partition
+            .workers
+            .helpers_awake
+            .fetch_add(1, Ordering::Relaxed);
+        asleep.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
-/// Takes what each connection has. True: there was something.
-fn round(partition: &Arc<Partition>, scratch: &mut Scratch) -> bool {
-    let ready: Vec<(Arc<Connection>, u64)> = partition
-        .connections()
-        .iter()
-        .filter_map(|connection| {
-            let taken = connection.take_requests();
-            (taken != 0).then(|| (connection.clone(), taken))
-        })
-        .collect();
-    for (connection, mut slots) in ready.iter().map(|(c, s)| (c, *s)) {
-        while slots != 0 {
-            let slot = slots.trailing_zeros();
-            slots &= slots - 1;
-            dispatch::serve(partition, connection, slot, scratch);
+/// What a worker has before it while it is awake.
+struct Desk<'a> {
+    partition: &'a Arc<Partition>,
+    /// The connections, as of this count of changes.
+    connections: Arc<Vec<Arc<Connection>>>,
+    changes: u64,
+    scratch: Scratch,
+    /// What a request took lately, in nanoseconds.
+    pace: u64,
+    /// Whether the client of the last request slept.
+    woke: bool,
+    /// Whether there is one CPU for everybody.
+    alone: bool,
+}
+
+impl<'a> Desk<'a> {
+    fn new(partition: &'a Arc<Partition>) -> Self {
+        Self {
+            partition,
+            connections: Arc::default(),
+            changes: u64::MAX,
+            scratch: Scratch::default(),
+            pace: 0,
+            woke: false,
+            alone: cpus::available() < 2,
         }
     }
-    !ready.is_empty()
+
+    /// The first worker is awake: clients on its CPU must not spin.
+    fn arrive(&mut self) {
+        let (cpu, current) = (self.partition.status.cpu(), cpus::current());
+        if cpu.load(Ordering::Relaxed) != current {
+            cpu.store(current, Ordering::Relaxed);
+        }
+    }
+
+    /// Before it sleeps: what has ended must not live on here.
+    fn leave(&mut self) {
+        self.connections = Arc::default();
+        self.changes = u64::MAX;
+        self.scratch.forget();
+        self.woke = false;
+    }
+
+    /// Whether the first worker looks for a next request before it sleeps. Not if the client of the
+    /// last one slept, alone: it may need this very CPU to go on, and its next request then finds the
+    /// worker a CPU of its own. Beside a helper's clients there is none: the CPU is lent by yields.
+    fn lingers(&self) -> bool {
+        !self.woke || self.alone || self.partition.workers.has_helper_awake()
+    }
+
+    fn refresh(&mut self) {
+        let changes = self.partition.connection_changes();
+        if self.changes != changes {
+            self.connections = self.partition.connections();
+            self.changes = changes;
+        }
+    }
+
+    /// Whether there are requests in the rings that it knows, or others than those.
+    fn sees_requests(&self) -> bool {
+        let waits = |c: &Arc<Connection>| protocol::has_requests(c.ring.pending());
+        self.connections.iter().any(waits) || self.changes != self.partition.connection_changes()
+    }
+
+    /// Whether there are requests, without keeping anything.
+    fn looks_for_requests(&self) -> bool {
+        let connections = self.partition.connections();
+        connections
+            .iter()
+            .any(|c| protocol::has_requests(c.ring.pending()))
+    }
+
+    /// Serves some requests of each connection. True: there were any.
+    fn round(&mut self) -> bool {
+        self.refresh();
+        let connections = self.connections.clone();
+        let mut any = false;
+        for connection in connections.iter() {
+            let most = u32::try_from(TURN / self.pace.max(1)).unwrap_or(u32::MAX);
+            let mut taken = connection.take_requests(most.max(1));
+            if taken == 0 {
+                continue;
+            }
+            any = true;
+            self.call_help();
+            let mut begin = Moment::now();
+            while taken != 0 {
+                let slot = taken.trailing_zeros();
+                taken &= taken - 1;
+                dispatch::serve(self.partition, connection, slot, &mut self.scratch, begin);
+                let end = Moment::now();
+                self.pace = self.pace - self.pace / 8 + end.since(begin) / 8;
+                begin = end;
+                self.woke = connection.ring.waiting(slot).load(Ordering::Relaxed) != 0;
+            }
+        }
+        if any {
+            self.arrive();
+        }
+        any
+    }
+
+    /// Calls a helper, if there is one asleep and requests are left that are worth it.
+    fn call_help(&self) {
+        if self.pace >= LONG
+            && self.partition.status.asleep().load(Ordering::Relaxed) != 0
+            && self.sees_requests()
+        {
+            let help = self.partition.status.help();
+            protocol::call_help(help);
+            futex_wake(help, 1);
+        }
+    }
 }

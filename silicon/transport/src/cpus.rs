@@ -1,0 +1,146 @@
+//! The CPUs that a thread may really use: its affinity mask, and the quota of its control group.
+//!
+//! Spinning pays only where the one who answers can run at the same time.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// The CPU that the calling thread runs on, for comparisons; u32::MAX where that is not known.
+#[inline]
+pub fn current() -> u32 {
+    // SAFETY: no arguments; the C library reads it from the thread's own area.
+    u32::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(u32::MAX)
+}
+
+/// CPUs that the calling thread may run on at once, at least 1. A quota of less than two CPUs is
+/// one: what one thread spins is taken from the other.
+pub fn available() -> u32 {
+    static QUOTA: OnceLock<Option<u32>> = OnceLock::new();
+    let quota = *QUOTA
+        .get_or_init(|| quota_below(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup")));
+    affinity().min(quota.unwrap_or(u32::MAX)).max(1)
+}
+
+fn affinity() -> u32 {
+    // SAFETY: a zeroed set is a valid output argument.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the size is that of the set.
+    let result =
+        unsafe { libc::sched_getaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &mut set) };
+    if result != 0 {
+        return 1;
+    }
+    // SAFETY: reads the set.
+    u32::try_from(unsafe { libc::CPU_COUNT(&set) }).unwrap_or(1)
+}
+
+/// The least quota, in whole CPUs, of the group that `membership` names and of those above it, in
+/// either version of the kernel's interface.
+fn quota_below(membership: &Path, root: &Path) -> Option<u32> {
+    let text = std::fs::read_to_string(membership).ok()?;
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.splitn(3, ':');
+            let (_, controllers, group) = (fields.next()?, fields.next()?, fields.next()?);
+            let base = match controllers {
+                "" => root.to_path_buf(),
+                _ if controllers.split(',').any(|name| name == "cpu") => root.join("cpu"),
+                _ => return None,
+            };
+            let folder = base.join(group.trim_start_matches('/'));
+            folder
+                .ancestors()
+                .take_while(|folder| folder.starts_with(&base))
+                .filter_map(quota_of)
+                .min()
+        })
+        .min()
+}
+
+fn quota_of(group: &Path) -> Option<u32> {
+    let read = |name: &str| std::fs::read_to_string(group.join(name)).ok();
+    let (quota, period) = match read("cpu.max") {
+        Some(text) => {
+            let mut fields = text.split_whitespace();
+            (fields.next()?.parse::<u64>(), fields.next()?.parse::<u64>())
+        }
+        None => (
+            read("cpu.cfs_quota_us")?.trim().parse::<u64>(),
+            read("cpu.cfs_period_us")?.trim().parse::<u64>(),
+        ),
+    };
+    // "max" and -1 are no numbers of CPUs: no quota.
+    let (quota, period) = (quota.ok()?, period.ok()?);
+    u32::try_from(quota.checked_div(period)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Groups(std::path::PathBuf);
+
+    impl Groups {
+        fn new(name: &str, files: &[(&str, &str)]) -> Self {
+            let root = std::env::temp_dir().join(format!("cm-cpus-{}-{name}", std::process::id()));
+            for (path, text) in files {
+                let path = root.join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+            Self(root)
+        }
+
+        fn quota(&self) -> Option<u32> {
+            quota_below(&self.0.join("membership"), &self.0.join("groups"))
+        }
+    }
+
+    impl Drop for Groups {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn the_least_quota_on_the_way_up_counts() {
+        let groups = Groups::new(
+            "v2",
+            &[
+                ("membership", "0::/outer/inner\n"),
+                ("groups/outer/cpu.max", "150000 100000\n"),
+                ("groups/outer/inner/cpu.max", "max 100000\n"),
+            ],
+        );
+        assert_eq!(groups.quota(), Some(1));
+    }
+
+    #[test]
+    fn the_older_interface_is_read_as_well() {
+        let groups = Groups::new(
+            "v1",
+            &[
+                ("membership", "3:cpu,cpuacct:/job\n2:memory:/job\n"),
+                ("groups/cpu/job/cpu.cfs_quota_us", "400000\n"),
+                ("groups/cpu/job/cpu.cfs_period_us", "100000\n"),
+            ],
+        );
+        assert_eq!(groups.quota(), Some(4));
+    }
+
+    #[test]
+    fn without_a_quota_there_is_none() {
+        let unlimited = [
+            ("membership", "0::/\n3:cpu:/\n"),
+            ("groups/cpu.max", "max 100000\n"),
+            ("groups/cpu/cpu.cfs_quota_us", "-1\n"),
+            ("groups/cpu/cpu.cfs_period_us", "100000\n"),
+        ];
+        assert_eq!(Groups::new("none", &unlimited).quota(), None);
+        assert_eq!(
+            Groups::new("garbage", &[("membership", "what\n::\n")]).quota(),
+            None
+        );
+        assert!(available() >= 1);
+    }
+}
