@@ -45,7 +45,8 @@ class TrustAnchor:
 class Endorsements:
     """Everything that verification may look into.
 
-    `certificates` and `revocations` (CRLs) are DER. `tdx_collateral` is JSON as dcap-qvl takes it.
+    `certificates` and `revocations` (CRLs, OCSP responses) are DER. `tdx_collateral` is JSON as
+    dcap-qvl takes it.
     `epoch` changes whenever `anchors` do: caches of verified certificates are keyed by it.
     `stale_until` is the policy for stale collateral: None refuses it, a time accepts collateral
     that ended after it. `require_revocation` is the one for missing CRLs: every issuer must have

@@ -56,6 +56,12 @@ _OUT = click.Path(path_type=Path, dir_okay=False)
     help="Accept a named deviation from a standard.",
 )
 @click.option(
+    "--collateral",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="CASEMATE_COLLATERAL",
+    help="A folder of `casemate collateral` [CASEMATE_COLLATERAL].",
+)
+@click.option(
     "--stale-until",
     type=Time(),
     help="Take collateral that ended after this time (RFC 3339) [none that ended].",
@@ -103,6 +109,7 @@ def appraise(
     at: datetime | None,
     nonce: bytes | None,
     quirk: tuple[str, ...],
+    collateral: Path | None,
     stale_until: datetime | None,
     require_revocation: bool,
     correlation_id: str | None,
@@ -129,6 +136,8 @@ def appraise(
        1  a file given cannot be used   2  the command line was wrong
     """
     from casemate.attestation import input as given
+    from casemate.attestation.collateral.endorse import add_items
+    from casemate.attestation.collateral.store import CollateralStore
     from casemate.attestation.evidence import registry
     from casemate.attestation.verifier import Verifier
 
@@ -146,8 +155,11 @@ def appraise(
         stale_until=stale_until,
         require_revocation=require_revocation,
     )
+    endorsements = sorted_.endorsements
+    if collateral is not None:
+        endorsements = add_items(endorsements, CollateralStore(collateral))
     verifier = Verifier(
-        sorted_.endorsements,
+        endorsements,
         load_references(sorted_, time, reference),
         load_policy(policy),
         frozenset(map(Quirk, quirk)),

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("bench", "measure PKCS#11 libraries beside raw AWS-LC"),
     "cdi": ("cdi", "give a partition to containers"),
     "certificate": ("certificate", "store and list certificates"),
+    "collateral": ("collateral", "fetch, list, export and import vendors' collateral"),
     "completion": ("completion", "print a shell's completion script"),
     "decrypt": ("use", "decrypt a file with a key"),
     "demo": ("demo", "the product's story, with times; make run"),

@@ -33,9 +33,9 @@ from casemate.attestation.evidence.caliptra.signatures import (
     verify_certificate,
 )
 from casemate.attestation.evidence.family import Context, FamilyName, Host
+from casemate.attestation.revocation import require_unrevoked
 from casemate.attestation.x509_path import Path, PathCertificate
 from casemate.attestation.x509_path import index_of as certificate_index
-from casemate.attestation.x509_validation import require_unrevoked
 from casemate.formats import dice, x509
 from casemate.formats.der_reader import DerError
 

@@ -24,9 +24,10 @@ from casemate.attestation.evidence.family import (
 )
 from casemate.attestation.evidence.sev_snp.claims import COMPONENT, component
 from casemate.attestation.evidence.sev_snp.signer import Signer, find_signer
+from casemate.attestation.revocation import is_revocation_checked
 from casemate.attestation.vendor_anchors import AMD_ROOT_KEYS
 from casemate.attestation.x509_path import Path, PathCertificate, build, common_name, trusted_keys
-from casemate.attestation.x509_validation import is_revocation_checked, validate
+from casemate.attestation.x509_validation import validate
 from casemate.formats import sev_snp
 from casemate.formats.sev_snp import Report, SevSnpError, SigningKey
 
