@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
 import json
 import threading
@@ -18,11 +19,9 @@ from tests.attestation.tdx_maker import TdxPlatform
 
 
 def pem(*certificates: bytes) -> bytes:
-    from cryptography import x509 as pyca
-    from cryptography.hazmat.primitives.serialization import Encoding
-
+    blocks = (base64.encodebytes(der) for der in certificates)
     return b"".join(
-        pyca.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in certificates
+        b"-----BEGIN CERTIFICATE-----\n" + text + b"-----END CERTIFICATE-----\n" for text in blocks
     )
 
 

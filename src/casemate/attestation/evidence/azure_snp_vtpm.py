@@ -202,7 +202,6 @@ def _verify(
         bindings={REPORT_DATA: quote.qualifying_data},
         valid_until=authenticated.path.valid_until,
         keys=(claims.attestation_key, authenticated.signer.certificate.fields.spki),
-        keys=(claims.attestation_key, authenticated.signer.certificate.fields.spki),
     )
 
 

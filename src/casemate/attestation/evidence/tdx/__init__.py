@@ -95,7 +95,6 @@ class Tdx:
             if usable.is_stale
             else min(path.valid_until, usable.collateral.ends),
             keys=(pck.spki,),
-            keys=(pck.spki,),
         )
 
     def covered(self, role: str, data: bytes) -> tuple[range, ...]:

@@ -99,7 +99,6 @@ class Tpm:
             bindings={REPORT_DATA: quote.qualifying_data},
             valid_until=valid_until,
             keys=(spki,),
-            keys=(spki,),
         )
 
     def covered(self, role: str, data: bytes) -> tuple[range, ...]:
