@@ -263,12 +263,14 @@ def test_results_come_as_the_caller_asks(service: Running) -> None:
         assert (status, headers["content-type"]) == (201, form)
         read = result.verify(content, trusted=[signer.spki], at=service.clock())
         assert read.state is State.CONTRAINDICATED
-        status, headers, again = raw(
-            service, "GET", headers["location"], by="attester", accept=ear.MEDIA_TYPE_JWT
-        )
-        assert status == 200
-        if form == ear.MEDIA_TYPE_JWT:
-            assert again == content
+        for other in (ear.MEDIA_TYPE_JWT, ear.MEDIA_TYPE_CWT):
+            status, _, again = raw(service, "GET", headers["location"], by="attester", accept=other)
+            assert status == 200
+            assert result.verify(again, trusted=[signer.spki], at=service.clock()).verdict == (
+                read.verdict
+            )
+            if other == form == ear.MEDIA_TYPE_JWT:
+                assert again == content
 
 
 #: Every route: method, path, roles that may use it.

@@ -21,7 +21,6 @@ from hypothesis.stateful import (
     rule,
 )
 
-from casemate.attestation.appraisal.verdict import PolicyId, Verdict
 from casemate.attestation.evidence.family import Host
 from casemate.attestation.service.database import challenges, connection, hosts
 from casemate.attestation.service.principals import Principal, Role
@@ -29,6 +28,7 @@ from casemate.attestation.service.record import Appraised, Recorded, record
 from casemate.attestation.service.trust import (
     Challenge,
     Effect,
+    Outcome,
     Standing,
     Trust,
     TrustRules,
@@ -49,26 +49,30 @@ PRINCIPALS = {
 }
 
 
-def verdict(
+def appraised(
     state: State,
     *,
     at: datetime,
     host: Host | None,
     nonce: bytes | None,
     valid_until: datetime | None = None,
-) -> Verdict:
-    return Verdict(
-        state=state,
-        reasons=("made for a test",),
-        components=(),
-        at=at,
-        policy=PolicyId("test", "1", bytes(32)),
+) -> Appraised:
+    return Appraised(
+        outcome=Outcome(
+            state=state,
+            host=None if host is None else host.name,
+            answered=nonce,
+            at=at,
+            valid_until=valid_until,
+        ),
         correlation_id="c",
-        evidence=(),
+        policy=bytes(32),
         references=bytes(32),
-        host=host,
-        nonce=nonce,
-        valid_until=valid_until,
+        document=b"{}",
+        token=None,
+        claims=b"",
+        envelope=None,
+        event={},
     )
 
 
@@ -160,17 +164,12 @@ class Fleet(RuleBasedStateMachine):
         value = self.issued[nonce].value if nonce is not None and answers else os.urandom(32)
         done = record(
             self.db,
-            Appraised(
-                verdict=verdict(
-                    state,
-                    at=self.now,
-                    host=None if host is None else HOSTS[host],
-                    nonce=value,
-                    valid_until=valid_until,
-                ),
-                document={},
-                claims=b"",
-                envelope=None,
+            appraised(
+                state,
+                at=self.now,
+                host=None if host is None else HOSTS[host],
+                nonce=value,
+                valid_until=valid_until,
             ),
             principal=PRINCIPALS[by],
             challenge=nonce,
@@ -278,12 +277,7 @@ def hand_in(
 ) -> Recorded:
     return record(
         db,
-        Appraised(
-            verdict=verdict(state, at=at, host=host, nonce=nonce.value),
-            document={},
-            claims=b"",
-            envelope=None,
-        ),
+        appraised(state, at=at, host=host, nonce=nonce.value),
         principal=PRINCIPALS[by],
         challenge=nonce.number,
         rules=rules,

@@ -22,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -154,7 +154,32 @@ def to_cwt(
     issuer: str | None = None,
 ) -> bytes:
     """The result as a CWT (tags 61 and 18)."""
-    payload = ear.to_cbor(_ear(verdict, issued_at, lifetime, issuer, in_json=False))
+    return _sign_cwt(_ear(verdict, issued_at, lifetime, issuer, in_json=False), signer)
+
+
+def claims_to_cwt(claims: Mapping[str, Any], signer: Signer) -> bytes:
+    """The result in a JWT's claims as a CWT. Raises EarError."""
+    read = ear.from_json(claims)
+    return _sign_cwt(
+        replace(
+            read,
+            extensions=_in_cbor(read.extensions),
+            submods={
+                name: replace(part, extensions=_in_cbor(part.extensions))
+                for name, part in read.submods.items()
+            },
+        ),
+        signer,
+    )
+
+
+def _in_cbor(extensions: Mapping[int | str, Any]) -> dict[int | str, Any]:
+    labels = {VERDICT: CBOR_VERDICT, STATE: CBOR_STATE, _ISSUER[True]: _ISSUER[False]}
+    return {labels.get(label, label): value for label, value in extensions.items()}
+
+
+def _sign_cwt(read: Ear, signer: Signer) -> bytes:
+    payload = ear.to_cbor(read)
     protected = cose.protected_header(
         {
             cose.ALGORITHM: cose.ESP384,

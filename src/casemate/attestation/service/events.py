@@ -14,12 +14,13 @@ from datetime import datetime
 from typing import Any
 
 import casemate
+from casemate.attestation.appraisal import result
+from casemate.attestation.service import identifiers
 from casemate.attestation.service.database import appraisals
 from casemate.attestation.service.database.appraisals import AppraisalRow
 from casemate.attestation.service.database.writer import Event, Publisher
 from casemate.attestation.service.errors import StoreError
 from casemate.attestation.service.record import Recorded
-from casemate.attestation.service.results import document_of
 from casemate.attestation.service.trust import Effect
 from casemate.attestation.states import State
 from casemate.audit.ocsf import (
@@ -72,13 +73,12 @@ class SpoolPublisher(Publisher):
 
     def of(self, recorded: Recorded) -> Event:
         """The event of a verdict that is on disk."""
-        return _event(
-            recorded.appraised.document,
+        return _numbered(
+            recorded.appraised.event,
             number=recorded.number,
             database=self._database_id,
             principal=recorded.principal,
             effect=recorded.effect,
-            at=recorded.verdict.at,
         )
 
     def _last_told(self) -> int:
@@ -117,36 +117,34 @@ def _remade(connection: sqlite3.Connection, row: AppraisalRow, database_id: str)
     found = appraisals.contents(connection, row.number)
     if found is None:
         raise sqlite3.DatabaseError("an appraisal went away while it was read")
-    return _event(
-        document_of(json.loads(found[0])),
+    return _numbered(
+        of_document(document_of(json.loads(found[0])), row.at),
         number=row.number,
         database=database_id,
         principal=row.principal,
         effect=row.effect,
-        at=row.at,
     )
 
 
-def _event(
-    document: Mapping[str, Any],
-    *,
-    number: int,
-    database: str,
-    principal: str,
-    effect: Effect,
-    at: datetime,
-) -> Event:
+def document_of(claims: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the verdict's document of claims that were kept."""
+    found: Mapping[str, Any] = claims.get(result.VERDICT, claims)
+    return found
+
+
+def of_document(document: Mapping[str, Any], at: datetime) -> Event:
+    """The event of a verdict's document, but for what only the database knows (`_numbered`)."""
     state = State(document["state"])
     status, severity = _STATUS[state]
     policy, host = document["policy"], document["host"]
     reasons = document["reasons"]
     return compliance_finding(
         Finding(
-            uid=f"{database}-{number}",
+            uid="",
             correlation=document["correlation_id"],
             at=at,
             title=f"{host['name'] if host else 'unknown host'}: {state}",
-            message=reasons[0] if reasons else effect.sentence,
+            message=reasons[0] if reasons else state.value,
             status=status,
             severity=severity,
             control=f"policy {policy['name']} {policy['version']}",
@@ -158,16 +156,23 @@ def _event(
                 ("references", bytes.fromhex(document["references"])),
                 *((part["name"], bytes.fromhex(part["digest"])) for part in document["evidence"]),
             ),
-            extra={
-                "database": database,
-                "number": number,
-                "principal": principal,
-                "effect": effect.value,
-                "reasons": list(reasons),
-            },
+            extra={"reasons": list(reasons)},
         ),
         PRODUCT,
     )
+
+
+def _numbered(event: Event, *, number: int, database: str, principal: str, effect: Effect) -> Event:
+    """Say which appraisal an event tells of (in place), and what it did to trust."""
+    uid = identifiers.name(database, number)
+    event["metadata"]["uid"] = event["finding_info"]["uid"] = uid
+    event["unmapped"] |= {
+        "database": database,
+        "number": number,
+        "principal": principal,
+        "effect": effect.value,
+    }
+    return event
 
 
 def _requirements(document: Mapping[str, Any]) -> Iterator[Requirement]:

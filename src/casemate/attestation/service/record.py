@@ -7,11 +7,9 @@ transaction: of two requests that race with one nonce, one counts.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from casemate.attestation.appraisal.verdict import Verdict
 from casemate.attestation.service.database import appraisals, challenges, hosts
 from casemate.attestation.service.principals import Principal
 from casemate.attestation.service.trust import (
@@ -26,17 +24,23 @@ from casemate.attestation.states import State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appraised:
-    """A verdict and its forms.
+    """What is left of a verdict when its worker has made everything of it that is wanted.
 
-    `document` is the verdict as JSON has it. Kept are `claims`, the claims set of the signed result
-    (it holds the document) or the bare document, compressed; and `envelope`, what makes the signed
-    result of them (`results`), None where results are not signed.
+    `document` is the verdict as JSON, `token` the signed result (JWT; None: none is signed). Kept
+    are `claims`, the claims set of the result (it holds the document) or the bare document,
+    compressed; and `envelope`, what makes the token of them again (`results`). `event` tells of it,
+    but for what only the database knows. `policy` and `references` are SHA-256.
     """
 
-    verdict: Verdict
-    document: Mapping[str, Any]
+    outcome: Outcome
+    correlation_id: str
+    policy: bytes
+    references: bytes
+    document: bytes
+    token: str | None
     claims: bytes
     envelope: bytes | None
+    event: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,22 +54,6 @@ class Recorded:
     principal: str
     challenge: int | None
 
-    @property
-    def verdict(self) -> Verdict:
-        """The verdict."""
-        return self.appraised.verdict
-
-
-def outcome_of(verdict: Verdict) -> Outcome:
-    """Return what trust depends on."""
-    return Outcome(
-        state=verdict.state,
-        host=None if verdict.host is None else verdict.host.name,
-        answered=verdict.nonce,
-        at=verdict.at,
-        valid_until=verdict.valid_until,
-    )
-
 
 def record(
     connection: sqlite3.Connection,
@@ -76,8 +64,7 @@ def record(
     rules: TrustRules,
 ) -> Recorded:
     """Keep a verdict on evidence that a principal handed in for a challenge (None: without one)."""
-    verdict = appraised.verdict
-    outcome = outcome_of(verdict)
+    outcome = appraised.outcome
     issued = None if challenge is None else challenges.find(connection, challenge)
     before = None if outcome.host is None else hosts.find(connection, outcome.host)
     effect, standing = account(
@@ -89,23 +76,23 @@ def record(
     )
     number = appraisals.insert(
         connection,
-        at=verdict.at,
+        at=outcome.at,
         principal=principal.name,
         host=outcome.host,
-        state=verdict.state,
+        state=outcome.state,
         effect=effect,
         challenge=challenge,
-        correlation=verdict.correlation_id,
-        policy=verdict.policy.digest,
-        reference=verdict.references,
+        correlation=appraised.correlation_id,
+        policy=appraised.policy,
+        reference=appraised.references,
         claims=appraised.claims,
         envelope=appraised.envelope,
     )
     if effect.changes_trust and standing is not None:
         hosts.put(connection, standing, number)
     # A fault of the verifier does not cost the host its nonce.
-    if challenge is not None and verdict.state is not State.COULD_NOT_APPRAISE:
-        challenges.mark_used(connection, challenge, verdict.at)
+    if challenge is not None and outcome.state is not State.COULD_NOT_APPRAISE:
+        challenges.mark_used(connection, challenge, outcome.at)
     return Recorded(
         number=number,
         appraised=appraised,

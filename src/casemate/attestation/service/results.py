@@ -16,8 +16,10 @@ from casemate.attestation.appraisal import result
 from casemate.attestation.appraisal.document import document
 from casemate.attestation.appraisal.result import PemSigner, Signer
 from casemate.attestation.appraisal.verdict import Verdict
+from casemate.attestation.service import events
 from casemate.attestation.service.database import appraisals
 from casemate.attestation.service.record import Appraised
+from casemate.attestation.service.trust import Outcome
 from casemate.formats import base64url
 
 
@@ -44,38 +46,49 @@ class ResultMaker:
         return self.make(verdict)
 
     def make(self, verdict: Verdict) -> Appraised:
-        """Return a verdict with its forms."""
+        """Return what is kept and told of a verdict."""
         if self.signer is None:
-            found = document(verdict)
-            claims = json.dumps(found, separators=(",", ":")).encode()
-            return Appraised(
-                verdict=verdict, document=found, claims=appraisals.compress(claims), envelope=None
-            )
-        token = result.to_jwt(verdict, self.signer, lifetime=self.lifetime, issuer=self.issuer)
-        header, payload, signature = token.split(".")
-        claims = base64url.decode(payload)
+            token = envelope = None
+            found: Mapping[str, Any] = document(verdict)
+            text = claims = _encode(found)
+        else:
+            token = result.to_jwt(verdict, self.signer, lifetime=self.lifetime, issuer=self.issuer)
+            header, payload, signature = token.split(".")
+            envelope = f"{header}.{signature}".encode()
+            claims = base64url.decode(payload)
+            found = events.document_of(json.loads(claims))
+            text = _encode(found)
         return Appraised(
-            verdict=verdict,
-            document=document_of(json.loads(claims)),
+            outcome=Outcome(
+                state=verdict.state,
+                host=None if verdict.host is None else verdict.host.name,
+                answered=verdict.nonce,
+                at=verdict.at,
+                valid_until=verdict.valid_until,
+            ),
+            correlation_id=verdict.correlation_id,
+            policy=verdict.policy.digest,
+            references=verdict.references,
+            document=text,
+            token=token,
             claims=appraisals.compress(claims),
-            envelope=f"{header}.{signature}".encode(),
+            envelope=envelope,
+            event=events.of_document(found, verdict.at),
         )
 
-    def cwt(self, verdict: Verdict) -> bytes | None:
-        """Return the result as a CWT, None where results are not signed."""
+    def cwt(self, claims: bytes) -> bytes | None:
+        """Return the result of decompressed claims as a CWT, None where results are not signed."""
         if self.signer is None:
             return None
-        return result.to_cwt(verdict, self.signer, lifetime=self.lifetime, issuer=self.issuer)
+        return result.claims_to_cwt(json.loads(claims), self.signer)
+
+
+def _encode(found: Mapping[str, Any]) -> bytes:
+    return json.dumps(found, separators=(",", ":")).encode()
 
 
 def _remake(pem: bytes | None, name: str, lifetime: timedelta, issuer: str | None) -> ResultMaker:
     return ResultMaker(pem, name=name, lifetime=lifetime, issuer=issuer)
-
-
-def document_of(claims: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the verdict's document of claims that were kept."""
-    found: Mapping[str, Any] = claims.get(result.VERDICT, claims)
-    return found
 
 
 def token_of(claims: bytes, envelope: bytes | None) -> str | None:

@@ -1,7 +1,7 @@
 """POST and GET /v1/appraisals: evidence in, verdicts out.
 
 The answer's form is the caller's choice (Accept): the whole appraisal (application/json), or the
-signed result alone (application/eat+jwt, and of a new appraisal application/eat+cwt).
+signed result alone (application/eat+jwt or application/eat+cwt).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
-from casemate.attestation.service import identifiers, results
+from casemate.attestation.service import events, identifiers, results
 from casemate.attestation.service.database import appraisals
 from casemate.attestation.service.database.appraisals import AppraisalRow
 from casemate.attestation.service.errors import Reason, RefusedError
@@ -83,7 +83,7 @@ async def appraise(
     The state is in the verdict: 201 says that there is one. 503 says that there is none.
     """
     begun = time.perf_counter()
-    form = _form(accept, service, new=True)
+    form = _form(accept, service)
     named, pieces = evidence.read(
         await request.body(), request.headers.get("content-type", ""), challenge
     )
@@ -94,7 +94,9 @@ async def appraise(
         challenge=None if named is None else identifiers.number(database, named, where="challenge"),
         correlation_id=correlation_id,
     )
-    metrics.appraised(recorded.verdict.state, recorded.effect, time.perf_counter() - begun)
+    metrics.appraised(
+        recorded.appraised.outcome.state, recorded.effect, time.perf_counter() - begun
+    )
     return _answer(recorded, form, service)
 
 
@@ -103,7 +105,7 @@ async def appraise(
     response_model=models.Appraisal,
     responses={
         200: {
-            "content": {MEDIA_TYPE_JWT: _TOKEN_FORMS[MEDIA_TYPE_JWT]},
+            "content": _TOKEN_FORMS,
             "description": "The appraisal.",
         },
         **answers(404, 406),
@@ -117,7 +119,7 @@ async def read(
     accept: Accept = _JSON,
 ) -> Response:
     """Read an appraisal with its verdict; the signed result is the very one that was given."""
-    form = _form(accept, service, new=False)
+    form = _form(accept, service)
     number = identifiers.number(service.writer.database_id, appraisal, where="appraisal")
 
     def ask(db: Any) -> tuple[AppraisalRow | None, tuple[bytes, bytes | None] | None]:
@@ -132,12 +134,15 @@ async def read(
             advice="it may have been pruned; list them: GET /v1/appraisals",
         )
     token = results.token_of(*contents)
+    if form != _JSON and token is None:
+        raise _unsigned()
     if form == MEDIA_TYPE_JWT:
-        if token is None:
-            raise _unsigned()
         return Response(token, media_type=MEDIA_TYPE_JWT)
-    document = results.document_of(json.loads(contents[0]))
-    return _json(_whole(_summary(row, service), row.effect.sentence, document, token))
+    if form == MEDIA_TYPE_CWT:
+        return Response(service.results.cwt(contents[0]), media_type=MEDIA_TYPE_CWT)
+    document = json.dumps(events.document_of(json.loads(contents[0]))).encode()
+    whole = _whole(_summary(row, service), row.effect.sentence, document, token)
+    return Response(whole, media_type=_JSON)
 
 
 @router.get(
@@ -196,15 +201,15 @@ def _may_read(principal: Principal, row: AppraisalRow) -> bool:
     return row.principal == principal.name or principal.may(Role.RELYING_PARTY, Role.ADMINISTRATOR)
 
 
-def _form(accept: str, service: Service, *, new: bool) -> str:
+def _form(accept: str, service: Service) -> str:
     """Return the form that the caller wants and that can be made; raises `RefusedError`."""
-    forms = (_JSON, MEDIA_TYPE_JWT, *((MEDIA_TYPE_CWT,) if new else ()))
+    forms = (_JSON, MEDIA_TYPE_JWT, MEDIA_TYPE_CWT)
     for part in accept.split(","):
         wanted = part.split(";")[0].strip().lower()
         if wanted in ("", "*/*", "application/*"):
             return _JSON
         if wanted in forms:
-            if wanted != _JSON and new and service.results.signer is None:
+            if wanted != _JSON and service.results.signer is None:
                 raise _unsigned()
             return wanted
     raise RefusedError(
@@ -230,29 +235,28 @@ def _answer(recorded: Recorded, form: str, service: Service) -> Response:
     database = service.writer.database_id
     name = identifiers.name(database, recorded.number)
     headers = {"Location": f"/v1/appraisals/{name}"}
-    appraised = recorded.appraised
-    token = results.token_of(appraisals.expand(appraised.claims), appraised.envelope)
+    appraised, outcome = recorded.appraised, recorded.appraised.outcome
     if form == MEDIA_TYPE_JWT:
-        return Response(token, 201, headers, MEDIA_TYPE_JWT)
+        return Response(appraised.token, 201, headers, MEDIA_TYPE_JWT)
     if form == MEDIA_TYPE_CWT:
-        return Response(service.results.cwt(recorded.verdict), 201, headers, MEDIA_TYPE_CWT)
-    verdict = recorded.verdict
+        token = service.results.cwt(appraisals.expand(appraised.claims))
+        return Response(token, 201, headers, MEDIA_TYPE_CWT)
     summary = models.AppraisalSummary(
         id=name,
-        state=verdict.state,
-        host=None if verdict.host is None else verdict.host.name,
-        at=verdict.at,
+        state=outcome.state,
+        host=outcome.host,
+        at=outcome.at,
         principal=recorded.principal,
         effect=recorded.effect,
         challenge=None
         if recorded.challenge is None
         else identifiers.name(database, recorded.challenge),
-        correlation_id=verdict.correlation_id,
-        policy_digest=verdict.policy.digest.hex(),
-        references_digest=verdict.references.hex(),
+        correlation_id=appraised.correlation_id,
+        policy_digest=appraised.policy.hex(),
+        references_digest=appraised.references.hex(),
     )
-    whole = _whole(summary, recorded.effect.sentence, appraised.document, token)
-    return _json(whole, 201, headers)
+    whole = _whole(summary, recorded.effect.sentence, appraised.document, appraised.token)
+    return Response(whole, 201, headers, _JSON)
 
 
 def _summary(row: AppraisalRow, service: Service) -> models.AppraisalSummary:
@@ -272,19 +276,9 @@ def _summary(row: AppraisalRow, service: Service) -> models.AppraisalSummary:
 
 
 def _whole(
-    summary: models.AppraisalSummary, meaning: str, document: Any, token: str | None
-) -> dict[str, Any]:
-    return {
-        **summary.model_dump(mode="json"),
-        "effect_meaning": meaning,
-        "verdict": document,
-        "result": token,
-    }
-
-
-def _json(
-    content: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None
-) -> Response:
-    return Response(
-        json.dumps(content, separators=(",", ":"), ensure_ascii=False), status, headers, _JSON
-    )
+    summary: models.AppraisalSummary, meaning: str, document: bytes, token: str | None
+) -> bytes:
+    """Return `models.Appraisal` as JSON; the document is JSON already."""
+    head = json.dumps({**summary.model_dump(mode="json"), "effect_meaning": meaning})
+    tail = json.dumps(token)
+    return b'%b, "verdict": %b, "result": %b}' % (head[:-1].encode(), document, tail.encode())

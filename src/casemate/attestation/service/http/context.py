@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request, Security
@@ -18,45 +18,46 @@ from casemate.attestation.service.service import Service
 #: Rows of a page, unless the caller says otherwise, and at most.
 PAGE, LARGEST_PAGE = 100, 1000
 
+# Dependencies are coroutines: others would each cost a hop to a thread and back.
 _bearer = HTTPBearer(
     auto_error=False, scheme_name="bearer", description="A token that an administrator made."
 )
 
 
-def service(request: Request) -> Service:
+async def service(request: Request) -> Service:
     """Return the service."""
     found: Service = request.app.state.service
     return found
 
 
-def administration(request: Request) -> Administration:
+async def administration(request: Request) -> Administration:
     """Return the administration."""
     found: Administration = request.app.state.administration
     return found
 
 
-def metrics(request: Request) -> Metrics:
+async def metrics(request: Request) -> Metrics:
     """Return the metrics."""
     found: Metrics = request.app.state.metrics
     return found
 
 
-def correlation_id(request: Request) -> str:
+async def correlation_id(request: Request) -> str:
     """Return the request's correlation id."""
     found: str = request.state.correlation_id
     return found
 
 
-def caller(request: Request, _: Annotated[object, Security(_bearer)] = None) -> Principal:
+async def caller(request: Request, _: Annotated[object, Security(_bearer)] = None) -> Principal:
     """Return who asks; the envelope has found it."""
     found: Principal = request.state.principal
     return found
 
 
-def having(*roles: Role) -> Callable[..., Principal]:
+def having(*roles: Role) -> Callable[..., Awaitable[Principal]]:
     """Return a dependency: who asks, with one of the roles."""
 
-    def check(principal: Annotated[Principal, Depends(caller)]) -> Principal:
+    async def check(principal: Annotated[Principal, Depends(caller)]) -> Principal:
         return require(principal, *roles)
 
     return check
