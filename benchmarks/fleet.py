@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import multiprocessing
 import os
@@ -203,7 +204,7 @@ class Evidence:
                 path = chunk_file(self._folder, first)
                 if not path.exists():
                     return None
-                for old in [key for key in self._chunks if key < first - CHUNK]:
+                for old in [key for key in self._chunks if key < first - 2 * CHUNK]:
                     del self._chunks[old]
                 self._chunks[first] = list(read_chunk(path))
             return self._chunks[first][number - first]
@@ -220,14 +221,17 @@ def load(evidence: Path, folder: Path, *, seconds: float, clients: int, workers:
         own = time.process_time()
         begun = time.monotonic()
 
+        # No challenge is asked for that no evidence is there for.
+        turns = itertools.count(running.issued)
+
         def client() -> None:
             with VerifierClient(running.url, token=running.tokens["attester"]) as attester:
                 while time.monotonic() - begun < seconds:
-                    challenge = attester.challenge()
-                    number = int(challenge.id.rsplit("-", 1)[1]) - 1
-                    data = source.of(number)
-                    if data is None:
+                    if source.of(next(turns)) is None:
                         return
+                    challenge = attester.challenge()
+                    data = source.of(int(challenge.id.rsplit("-", 1)[1]) - 1)
+                    assert data is not None
                     sent = time.perf_counter()
                     done = attester.submit([data], challenge)
                     latencies.append(time.perf_counter() - sent)

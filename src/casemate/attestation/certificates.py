@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 #: Entries kept at most: a fleet's shared upper certificates and a working set of hosts' own.
-DEFAULT_CAPACITY = 65_536
+DEFAULT_CAPACITY = 32_768
 #: Readings kept at most: each is a few KiB.
-READ_CAPACITY = 4_096
+READ_CAPACITY = 1_024
 
 _T = TypeVar("_T")
 
