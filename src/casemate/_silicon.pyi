@@ -79,6 +79,9 @@ class PartitionStatus:
     mapped_bytes: int
     operations: int
     errors: int
+    waiting: int
+    in_hand: int
+    cpu_nanoseconds: int
     state: int
     pin_initialised: bool
 
@@ -103,6 +106,9 @@ class Partition:
 
     def set_chain(self, certificates: list[bytes]) -> None:
         """Set the identity key's certificates, leaf first, DER."""
+
+    def metrics_descriptor(self) -> int:
+        """A new descriptor of the page of figures, which others can map for reading only."""
 
     def destroy(self) -> None:
         """End its connections, wipe its keys, close its socket."""

@@ -17,6 +17,7 @@ use cryptoki_sys::CKR_GENERAL_ERROR;
 
 use crate::control::Peer;
 use crate::failure::Failure;
+use crate::metrics::{Account, Kind, Metrics};
 use crate::session::Session;
 
 /// Who is logged in; it belongs to the application, which is the connection.
@@ -136,6 +137,13 @@ impl Connection {
         taken & !before
     }
 
+    /// Requests that no worker has taken (as the client says), and those that one has in hand.
+    pub fn depth(&self) -> (u64, u64) {
+        let waiting = self.ring.pending().load(Ordering::Relaxed).count_ones();
+        let in_hand = self.busy.load(Ordering::Relaxed).count_ones();
+        (waiting.into(), in_hand.into())
+    }
+
     /// Who is logged in.
     pub fn login(&self) -> Login {
         match self.login.load(Ordering::Acquire) {
@@ -189,6 +197,8 @@ pub struct Reply<C: Borrow<Connection> = Arc<Connection>> {
     place: Place,
     /// Keeps the region that the output goes to.
     bulk: Option<Arc<SharedMemory>>,
+    /// Its figures, where it is not a worker that answers.
+    account: Option<Account>,
     done: bool,
 }
 
@@ -241,17 +251,28 @@ impl<'a> Reply<&'a Connection> {
             },
             bulk,
             connection,
+            account: None,
             done: false,
         }
     }
 
-    /// The same duty for somebody who answers later.
-    pub fn keep(mut self, connection: &Arc<Connection>) -> Reply {
+    /// The same duty for somebody who answers later, and then counts the request.
+    pub fn keep(
+        mut self,
+        connection: &Arc<Connection>,
+        metrics: &Arc<Metrics>,
+        kind: Kind,
+    ) -> Reply {
         self.done = true;
         Reply {
             connection: connection.clone(),
             place: self.place,
             bulk: self.bulk.take(),
+            account: Some(Account {
+                metrics: metrics.clone(),
+                kind,
+                begin: self.place.begin,
+            }),
             done: false,
         }
     }
@@ -304,6 +325,9 @@ impl<C: Borrow<Connection>> Reply<C> {
 
     fn send(&mut self, response: &ResponseHeader) {
         self.done = true;
+        if let Some(account) = self.account.take() {
+            account.settle(response.result != 0);
+        }
         let connection = self.connection.borrow();
         let Place { slot, sequence, .. } = self.place;
         let ring = &connection.ring;

@@ -27,6 +27,7 @@ pub mod lc;
 pub mod ledger;
 pub mod masking;
 pub mod mechanisms;
+pub mod metrics;
 pub mod object;
 pub mod partition;
 pub mod report;

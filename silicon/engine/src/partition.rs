@@ -22,6 +22,7 @@ use crate::lc::random::{self, Drbg};
 use crate::ledger::{Ledger, OpenError};
 use crate::masking::MaskError;
 use crate::mechanisms::HeldBytes;
+use crate::metrics::Metrics;
 use crate::object::{Object, SESSION_OBJECT};
 use crate::report::{IdentityKey, Measurement};
 use crate::roles::Roles;
@@ -77,15 +78,6 @@ pub enum PartitionState {
     Closed = 2,
 }
 
-/// Counts that `status` shows.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Requests answered.
-    pub operations: AtomicU64,
-    /// Requests answered with an error.
-    pub errors: AtomicU64,
-}
-
 /// A partition.
 pub struct Partition {
     /// Its UUID.
@@ -124,8 +116,8 @@ pub struct Partition {
     pub measurements: Arc<RwLock<Vec<Measurement>>>,
     /// Where control operations go.
     pub control: Arc<ControlQueue>,
-    /// Counts.
-    pub counters: Counters,
+    /// Figures, for other processes.
+    pub metrics: Arc<Metrics>,
     /// Wakes the partition's workers; set by the server.
     pub bell: crate::server::Bell,
     /// Its threads.
@@ -190,7 +182,7 @@ impl Partition {
             chain: RwLock::new(Vec::new()),
             measurements,
             control,
-            counters: Counters::default(),
+            metrics: Arc::new(Metrics::new(name).map_err(|e| resources(&e))?),
             bell: crate::server::Bell::new().map_err(|e| resources(&e))?,
             workers: Pool::default(),
         };
@@ -340,6 +332,13 @@ impl Partition {
         Arc::make_mut(&mut connections).push(connection);
         self.connection_changes.fetch_add(1, Ordering::Release);
         true
+    }
+
+    /// Requests that no worker has taken, and those that one has and has not answered.
+    pub fn depth(&self) -> (u64, u64) {
+        let connections = self.connections();
+        let depths = connections.iter().map(|c| c.depth());
+        depths.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     }
 
     /// Bytes of shared memory of all connections.

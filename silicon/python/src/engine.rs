@@ -187,6 +187,9 @@ pub struct PartitionStatus {
     mapped_bytes: u64,
     operations: u64,
     errors: u64,
+    waiting: u64,
+    in_hand: u64,
+    cpu_nanoseconds: u64,
     state: u32,
     pin_initialised: bool,
 }
@@ -239,8 +242,9 @@ impl Partition {
 
     fn status(&self, py: Python<'_>) -> PartitionStatus {
         use casemate_engine::roles::Role;
-        use std::sync::atomic::Ordering;
         py.detach(|| {
+            let (operations, errors) = self.partition.metrics.totals();
+            let (waiting, in_hand) = self.partition.depth();
             let objects = self.partition.objects();
             let roles = self
                 .partition
@@ -253,8 +257,11 @@ impl Partition {
                 sessions: self.partition.session_count(),
                 connections: self.partition.connections().len() as u64,
                 mapped_bytes: self.partition.mapped_bytes(),
-                operations: self.partition.counters.operations.load(Ordering::Relaxed),
-                errors: self.partition.counters.errors.load(Ordering::Relaxed),
+                operations,
+                errors,
+                waiting,
+                in_hand,
+                cpu_nanoseconds: self.partition.metrics.cpu_nanoseconds(),
                 state: self.partition.state() as u32,
                 pin_initialised: roles.is_initialised(Role::User),
             }
@@ -285,6 +292,14 @@ impl Partition {
 
     fn set_chain(&self, certificates: Vec<Vec<u8>>) {
         self.partition.set_chain(certificates);
+    }
+
+    fn metrics_descriptor(&self) -> PyResult<i32> {
+        use std::os::fd::IntoRawFd;
+        let descriptor = self.partition.metrics.descriptor.try_clone();
+        Ok(descriptor
+            .map_err(|error| PyOSError::new_err(error.to_string()))?
+            .into_raw_fd())
     }
 
     fn destroy(&self, py: Python<'_>) {

@@ -15,6 +15,7 @@
 //! - `protocol`: the words both sides share: who may write what, and when.
 //! - `ring`: one connection's shared memory as each side sees it.
 //! - `wait`: spinning within a budget, then sleeping; `clock` and `cpus`: what it needs to know.
+//! - `metrics`: the page of figures that a module writes for others.
 //! - `client`: a connection as a client uses it; `ring_client` over shared memory, `stream` through
 //!   a proxy.
 
@@ -39,6 +40,7 @@ pub mod info;
 pub mod layout;
 pub mod memory;
 pub mod message;
+pub mod metrics;
 pub mod parameters;
 pub mod protocol;
 pub mod ring;

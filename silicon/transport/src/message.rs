@@ -141,6 +141,32 @@ operations! {
 }
 
 impl Operation {
+    /// Whether requests with this code name a mechanism.
+    pub fn has_mechanism(self) -> bool {
+        matches!(
+            self,
+            Self::MechanismInfo
+                | Self::GenerateKey
+                | Self::GenerateKeyPair
+                | Self::WrapKey
+                | Self::UnwrapKey
+                | Self::WrapKeyAuthenticated
+                | Self::UnwrapKeyAuthenticated
+                | Self::DeriveKey
+                | Self::EncapsulateKey
+                | Self::DecapsulateKey
+                | Self::Check
+                | Self::Digest
+                | Self::Sign
+                | Self::Verify
+                | Self::Encrypt
+                | Self::Decrypt
+                | Self::SignRecover
+                | Self::VerifyRecover
+                | Self::StreamBegin
+        )
+    }
+
     /// Whether requests with this code carry a PIN.
     pub fn carries_pin(code: u16) -> bool {
         matches!(

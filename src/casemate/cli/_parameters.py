@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 from typing import Any
 
 import click
@@ -28,6 +29,23 @@ class Hexadecimal(click.ParamType[bytes]):
         if len(data) != self.size:
             self.fail(f"expected {self.size} bytes, found {len(data)}", param, ctx)
         return data
+
+
+class Group(click.ParamType[int]):
+    """A group of this host, by name or number."""
+
+    name = "group"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return its number; a usage error where there is no such group."""
+        if isinstance(value, int):
+            return value
+        if value.isdecimal():
+            return int(value)
+        try:
+            return grp.getgrnam(value).gr_gid
+        except KeyError:
+            self.fail(f"there is no group {value!r}", param, ctx)
 
 
 class Number32(click.ParamType[int]):

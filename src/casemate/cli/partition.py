@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from casemate.cli._module import (
     reports_errors,
     runtime_option,
 )
+from casemate.cli._parameters import Group
 from casemate.cli.status import render_partitions
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -56,7 +56,9 @@ def policy_options(command: Decorated) -> Decorated:
             help="Who reaches its folder: all (0755), who knows the path (0711), "
             "one group (0750), the module's user (0700).",
         ),
-        click.option("--group", help="The group for --access group, by name or number."),
+        click.option(
+            "--group", type=Group(), help="The group for --access group, by name or number."
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -69,7 +71,6 @@ def policy_of(given: dict[str, Any]) -> dict[str, Any]:
     if "mechanisms" in policy:
         policy["mechanisms"] = [_mechanism(name) for name in policy["mechanisms"]]
     if "group" in policy:
-        policy["group"] = _group(policy["group"])
         policy.setdefault("access", "group")
     return policy
 
@@ -85,15 +86,6 @@ def _mechanism(name: str) -> int:
     if plain not in Mechanism.__members__:
         raise click.BadParameter(f"there is no mechanism {name!r}", param_hint="--mechanism")
     return int(Mechanism[plain])
-
-
-def _group(name: str) -> int:
-    if name.isdecimal():
-        return int(name)
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise click.BadParameter(f"there is no group {name!r}", param_hint="--group") from None
 
 
 @partition.command("create")

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from casemate.cli._module import PARTITION, reports_errors
+from casemate.cli._parameters import Group
 from casemate.hsm.policy import check_name
 from casemate.hsm.process import module_command
 
@@ -41,6 +42,11 @@ from casemate.hsm.process import module_command
     "--require-locked", is_flag=True, help="Refuse to start where key memory cannot be locked."
 )
 @click.option(
+    "--metrics-group",
+    type=Group(),
+    help="Members of this group may read the module's figures (casemate top, casemate metrics).",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
     default="INFO",
@@ -55,6 +61,7 @@ def up(
     pin_required: bool,
     legacy_test: bool,
     require_locked: bool,
+    metrics_group: int | None,
     log_level: str,
 ) -> None:
     """Run the module in the foreground; Ctrl-C or SIGTERM ends it.
@@ -74,6 +81,7 @@ def up(
         pin_required=pin_required,
         legacy_test=legacy_test,
         require_locked=require_locked,
+        metrics_group=metrics_group,
         log_level=log_level,
     )
     sys.stdout.flush()

@@ -5,6 +5,10 @@ A request is one line, at most `LINE_MAX` bytes: {"command": "partition.show", "
 "what", "where", "advice"}}. A connection carries any number of them, one after the other.
 
 The socket has mode 0600, and every peer is asked for its credentials (SO_PEERCRED) all the same.
+Another service that speaks the protocol (`hsm.metrics.service`) may be given to a group too: its
+socket has mode 0660, and the mode alone decides.
+
+An answer may carry a descriptor (`Attached`), as ancillary data of its first byte.
 """
 
 from __future__ import annotations
@@ -60,6 +64,14 @@ class Arguments:
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A result with a descriptor, which is sent along and closed here."""
+
+    result: Any
+    descriptor: int
+
+
 _NOT_PERMITTED = ModuleError(
     Code.NOT_PERMITTED,
     "only root and the module's user may administer it",
@@ -71,14 +83,23 @@ Command = Callable[[Arguments], Any]
 class AdminServer:
     """Serves `commands` on a socket, each connection in a thread of its own."""
 
-    def __init__(self, path: Path, commands: Mapping[str, Command]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        commands: Mapping[str, Command],
+        *,
+        group: int | None = None,
+        name: str = "admin",
+    ) -> None:
+        """Serve at `path` to root and the module's user, or to the members of a group too."""
         self._path = path
+        self._group = group
         self._commands = commands
         self._stopping = threading.Event()
         self._free = threading.BoundedSemaphore(CONNECTIONS_MAX)
-        self._pool = ThreadPoolExecutor(CONNECTIONS_MAX, thread_name_prefix="admin")
+        self._pool = ThreadPoolExecutor(CONNECTIONS_MAX, thread_name_prefix=name)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self._thread = threading.Thread(target=self._accept, name="admin", daemon=True)
+        self._thread = threading.Thread(target=self._accept, name=name, daemon=True)
 
     def start(self) -> None:
         """Make the socket and begin to serve."""
@@ -89,6 +110,17 @@ class AdminServer:
             self._listener.bind(os.fspath(self._path))
         finally:
             os.umask(before)
+        if self._group is not None:
+            try:
+                os.chown(self._path, -1, self._group)
+                self._path.chmod(0o660)
+            except OSError as error:
+                raise ModuleError(
+                    Code.BAD_FOLDER,
+                    f"the socket cannot be given to group {self._group}: {error.strerror}",
+                    where=str(self._path),
+                    advice="make the module's user a member of that group",
+                ) from error
         self._listener.listen(CONNECTIONS_MAX)
         self._listener.settimeout(0.2)
         self._thread.start()
@@ -120,19 +152,19 @@ class AdminServer:
         try:
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(IDLE_MAX)
-                permitted = _may_administer(connection)
+                permitted = self._group is not None or _may_administer(connection)
                 with connection.makefile("rb") as lines:
                     while line := lines.readline(LINE_MAX + 1):
                         if not permitted:
                             connection.sendall(_answer(_NOT_PERMITTED))
                             return
-                        connection.sendall(self._respond(line))
+                        _send(connection, self._respond(line))
                         if len(line) > LINE_MAX or self._stopping.is_set():
                             return
         finally:
             self._free.release()
 
-    def _respond(self, line: bytes) -> bytes:
+    def _respond(self, line: bytes) -> bytes | Attached:
         try:
             name, arguments = parse(line)
             command = self._commands.get(name)
@@ -142,7 +174,10 @@ class AdminServer:
                     f"unknown command {name[:60]!r}",
                     advice=f"there are: {', '.join(sorted(self._commands))}",
                 )
-            return _answer(command(arguments))
+            result = command(arguments)
+            if isinstance(result, Attached):
+                return Attached(_answer(result.result), result.descriptor)
+            return _answer(result)
         except ModuleError as error:
             return _answer(error)
         except Exception as error:
@@ -179,6 +214,17 @@ def _answer(result: Any) -> bytes:
     else:
         answer = {"ok": True, "result": result}
     return json.dumps(answer).encode() + b"\n"
+
+
+def _send(connection: socket.socket, answer: bytes | Attached) -> None:
+    if not isinstance(answer, Attached):
+        connection.sendall(answer)
+        return
+    try:
+        sent = socket.send_fds(connection, [answer.result], [answer.descriptor])
+        connection.sendall(answer.result[sent:])
+    finally:
+        os.close(answer.descriptor)
 
 
 def _may_administer(connection: socket.socket) -> bool:

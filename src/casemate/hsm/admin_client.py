@@ -15,6 +15,10 @@ from casemate.hsm.errors import Code, ModuleError
 ANSWER_MAX = 4 << 20
 
 
+def _request(command: str, arguments: dict[str, Any]) -> bytes:
+    return json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
+
+
 class AdminClient:
     """A connection to a module as its operator."""
 
@@ -45,12 +49,34 @@ class AdminClient:
 
     def call(self, command: str, **arguments: Any) -> Any:
         """Send one command and return its result; raises the module's own `ModuleError`."""
-        request = json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
         try:
-            self._socket.sendall(request)
+            self._socket.sendall(_request(command, arguments))
             line = self._lines.readline(ANSWER_MAX)
         except OSError as error:
             raise self._gone(str(error.strerror or error)) from error
+        return self._result(line)
+
+    def call_for_descriptor(self, command: str, **arguments: Any) -> tuple[Any, int]:
+        """Send one command whose answer carries a descriptor; return result and descriptor."""
+        try:
+            self._socket.sendall(_request(command, arguments))
+            line, descriptors, _, _ = socket.recv_fds(self._socket, ANSWER_MAX, 1)
+            if line and not line.endswith(b"\n"):
+                line += self._lines.readline(ANSWER_MAX)
+        except OSError as error:
+            raise self._gone(str(error.strerror or error)) from error
+        try:
+            result = self._result(line)
+            if len(descriptors) != 1:
+                raise self._gone(f"{len(descriptors)} descriptors came instead of one")
+        except BaseException:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise
+        os.set_inheritable(descriptors[0], False)
+        return result, descriptors[0]
+
+    def _result(self, line: bytes) -> Any:
         if not line.endswith(b"\n"):
             raise self._gone("the connection ended")
         answer = json.loads(line)

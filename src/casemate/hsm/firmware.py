@@ -41,6 +41,7 @@ from casemate.hsm.control import Control
 from casemate.hsm.errors import Code, ModuleError
 from casemate.hsm.folders import Folders
 from casemate.hsm.measurement import Measurement, measure_self
+from casemate.hsm.metrics import service as metrics_service
 from casemate.hsm.notify import notify
 from casemate.hsm.partitions import Partitions
 from casemate.hsm.policy import Policy
@@ -69,6 +70,7 @@ class Firmware:
         sealing: SealingSource | None = None,
         certifier: Certifier | None = None,
         measured: Sequence[Measurement] = (),
+        metrics_group: int | None = None,
     ) -> None:
         self.folders = folders
         self.machine = StateMachine()
@@ -81,6 +83,12 @@ class Firmware:
         self._partitions: Partitions | None = None
         self._control: Control | None = None
         self._admin = AdminServer(folders.admin_socket, commands(self))
+        self._figures = AdminServer(
+            folders.metrics_socket,
+            metrics_service.commands(self),
+            group=metrics_group,
+            name="metrics",
+        )
         self._locks: list[int] = []
         self._measurements: list[Measurement] = list(measured)
         self._measured_by = _BY_ROOT if measured else _BY_ITSELF
@@ -100,6 +108,7 @@ class Firmware:
             folder_rules.lock(self.folders.runtime, what="runtime folder"),
         ]
         self._admin.start()
+        self._figures.start()
         self.machine.enter(ModuleState.SELF_TEST)
         try:
             engine = self._engine = _silicon.Engine(require_locked=self._require_locked)
@@ -163,6 +172,7 @@ class Firmware:
     def stop(self) -> None:
         """End in order: no new commands, begun changes settled, sockets away, keys wiped."""
         self._admin.stop()
+        self._figures.stop()
         if self._control is not None:
             self._control.stop()
         if self._partitions is not None:
@@ -260,6 +270,16 @@ class Firmware:
             else [partitions.describe(entry) for entry in partitions.all()],
         }
 
+    def figures(self) -> dict[str, Any]:
+        """What a collector of figures may know; the pages have the rest."""
+        return {
+            "version": casemate.__version__,
+            "state": self.machine.state.value,
+            "started": self._started,
+            "instance": f"{self._engine.instance:016x}" if self._engine is not None else None,
+            "partitions": [] if self._partitions is None else self._partitions.figures(),
+        }
+
     def doctor(self) -> dict[str, Any]:
         """What is in force on this host."""
         soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
@@ -304,6 +324,9 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--pin-required", action="store_true")
     arguments.add_argument("--legacy-test", action="store_true")
     arguments.add_argument("--require-locked", action="store_true")
+    arguments.add_argument(
+        "--metrics-group", type=int, help="number of the group that may read the figures"
+    )
     arguments.add_argument("--log-level", default="INFO")
     arguments.add_argument(
         "--sealing-descriptor", type=int, help="the root of trust's secret; else a file"
@@ -354,6 +377,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sealing=sealing,
         certifier=certifier,
         measured=[_measured(text) for text in options.measured],
+        metrics_group=options.metrics_group,
     )
     try:
         firmware.start([(name, policy) for name in options.partition])

@@ -15,6 +15,7 @@ from casemate.hsm.errors import Code, ModuleError
 #: Longest path of a Unix socket in bytes (sun_path without its final zero).
 SOCKET_PATH_MAX = 107
 ADMIN_SOCKET = "admin.sock"
+METRICS_SOCKET = "metrics.sock"
 PARTITION_SOCKET = "hsm.sock"
 
 
@@ -39,6 +40,11 @@ class Folders:
     def admin_socket(self) -> Path:
         """The operator's socket."""
         return self.runtime / ADMIN_SOCKET
+
+    @property
+    def metrics_socket(self) -> Path:
+        """The socket of figures."""
+        return self.runtime / METRICS_SOCKET
 
     def partition_socket(self, name: str) -> Path:
         """The socket of the partition of this name."""

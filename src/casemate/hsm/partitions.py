@@ -285,6 +285,17 @@ class Partitions:
             described["in_use"] = {name: getattr(counts, name) for name in _COUNTS}
         return described
 
+    def figures(self) -> list[dict[str, Any]]:
+        """Return the counts of every partition, as `metrics.reader.PartitionFigures` names them."""
+        return [_figures_of(entry) for entry in self.all()]
+
+    def metrics_descriptor(self, name: str) -> int:
+        """Return a new descriptor of a partition's metrics page; raises `ModuleError`."""
+        entry = self.find(name)
+        if entry.handle is None:
+            raise ModuleError(Code.WRONG_STATE, f"partition {name} was not opened", where=name)
+        return entry.handle.metrics_descriptor()
+
     # --- sockets -----------------------------------------------------------------------------
 
     def _listen(self, entry: Entry) -> None:
@@ -322,6 +333,26 @@ class Partitions:
 
 #: Record kinds, as `_silicon.Record` numbers them.
 RECORD_ROOT = 3
+
+
+def _figures_of(entry: Entry) -> dict[str, Any]:
+    counts = entry.handle.status() if entry.handle is not None else None
+    return {
+        "name": entry.name,
+        "id": str(uuid.UUID(bytes=entry.id)),
+        "state": entry.state.value,
+        "objects": counts.objects if counts else 0,
+        "token_objects": counts.token_objects if counts else 0,
+        "objects_most": entry.policy.keys,
+        "sessions": counts.sessions if counts else 0,
+        "sessions_most": entry.policy.sessions,
+        "connections": counts.connections if counts else 0,
+        "waiting": counts.waiting if counts else 0,
+        "in_hand": counts.in_hand if counts else 0,
+        "cpu_seconds": counts.cpu_nanoseconds / 1e9 if counts else 0.0,
+    }
+
+
 _COUNTS = (
     "objects",
     "token_objects",

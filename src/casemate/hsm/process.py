@@ -19,6 +19,7 @@ def module_command(
     pin_required: bool = False,
     legacy_test: bool = False,
     require_locked: bool = False,
+    metrics_group: int | None = None,
     log_level: str = "INFO",
 ) -> list[str]:
     """Return the command line of the module's process: isolated, without site-packages."""
@@ -30,6 +31,8 @@ def module_command(
         command += ["--runtime", str(runtime)]
     for name in partitions:
         command += ["--partition", name]
+    if metrics_group is not None:
+        command += ["--metrics-group", str(metrics_group)]
     flags = {
         "--pin-required": pin_required,
         "--legacy-test": legacy_test,

@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::keys::Key;
 use crate::lc::{Input, Output, Secret};
 use crate::mechanisms::{self, Environment, Mechanism};
+use crate::metrics::Kind;
 use crate::object::Object;
 use crate::partition::{Partition, Policy};
 use crate::session::Session;
@@ -92,6 +93,14 @@ pub(crate) struct Call<'a> {
     reply: Option<Reply<&'a Connection>>,
 }
 
+/// What was served, for its figures.
+#[derive(Clone, Copy, Debug)]
+pub struct Served {
+    pub kind: Kind,
+    /// None: another thread answers, and counts it.
+    pub failed: Option<bool>,
+}
+
 /// Serves the request in `slot`, which the worker took at `begin`.
 pub fn serve(
     partition: &Arc<Partition>,
@@ -99,17 +108,14 @@ pub fn serve(
     slot: u32,
     scratch: &mut Scratch,
     begin: Moment,
-) {
+) -> Served {
     let header = connection.ring.read_request(slot);
-    partition
-        .counters
-        .operations
-        .fetch_add(1, Ordering::Relaxed);
+    let kind = kind_of(&header);
+    let served = |failed| Served { kind, failed };
     let placed = place(connection, &header);
     let Some((sections, bulk)) = placed else {
-        partition.counters.errors.fetch_add(1, Ordering::Relaxed);
         Reply::new(connection, slot, &header, None, begin).fail(CKR_ARGUMENTS_BAD.into());
-        return;
+        return served(Some(true));
     };
     let payload = connection.ring.payload(slot);
     let data: *const u8 = match &bulk {
@@ -119,7 +125,7 @@ pub fn serve(
     prefetch(data, sections.data.length);
     let used = sections.second.end();
     let Some(private) = scratch.bytes.get_mut(..used) else {
-        return;
+        return served(Some(true));
     };
     // SAFETY: `place` has checked that these spans are inside the slot's payload; the target is
     // private memory with room for them.
@@ -151,22 +157,29 @@ pub fn serve(
             begin,
         )),
     };
-    answer(call);
+    let failed = answer(call);
     if let Some(private) = scratch.bytes.get_mut(..used) {
         private.zeroize();
     }
+    served(failed)
 }
 
-/// Runs the request and answers it.
-fn answer(mut call: Call<'_>) {
+/// What a request is, for its figures.
+fn kind_of(header: &RequestHeader) -> Kind {
+    Kind {
+        operation: header.operation,
+        mechanism: header.mechanism,
+    }
+}
+
+/// Runs the request and answers it. Whether it failed; None where somebody else answers.
+fn answer(mut call: Call<'_>) -> Option<bool> {
     let outcome = call.run();
     let reply = call.reply.take();
-    if outcome.is_err() {
-        call.partition
-            .counters
-            .errors
-            .fetch_add(1, Ordering::Relaxed);
-    }
+    let failed = match &outcome {
+        Ok(Outcome::Pending) => None,
+        outcome => Some(outcome.is_err()),
+    };
     if let Some(reply) = reply {
         match outcome {
             Ok(Outcome::Values(value0, value1)) => reply.values(value0, value1),
@@ -187,6 +200,7 @@ fn answer(mut call: Call<'_>) {
             Err(failure) => reply.fail(failure),
         }
     }
+    failed
 }
 
 /// Bytes of data whose cache lines are fetched before anything else is done with a request.
@@ -444,7 +458,11 @@ impl<'a> Call<'a> {
     /// Takes the duty to answer, for operations that end on another thread.
     pub fn take_reply(&mut self) -> Result<Reply> {
         let reply = self.reply.take().ok_or(Failure::internal())?;
-        Ok(reply.keep(self.connection))
+        Ok(reply.keep(
+            self.connection,
+            &self.partition.metrics,
+            kind_of(&self.header),
+        ))
     }
 }
 

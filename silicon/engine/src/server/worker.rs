@@ -19,6 +19,7 @@ use casemate_transport::wait::{IdleSpin, LONG, futex_wait, futex_wake};
 
 use crate::connection::Connection;
 use crate::dispatch::{self, Scratch};
+use crate::metrics::Meter;
 use crate::partition::Partition;
 
 /// How long the requests may last that a worker takes at once, in nanoseconds.
@@ -102,6 +103,7 @@ struct Desk<'a> {
     connections: Arc<Vec<Arc<Connection>>>,
     changes: u64,
     scratch: Scratch,
+    meter: Meter,
     /// What a request took lately, in nanoseconds.
     pace: u64,
     /// Whether the client of the last request slept.
@@ -117,6 +119,7 @@ impl<'a> Desk<'a> {
             connections: Arc::default(),
             changes: u64::MAX,
             scratch: Scratch::default(),
+            meter: partition.metrics.meter(),
             pace: 0,
             woke: false,
             alone: cpus::available() < 2,
@@ -185,9 +188,14 @@ impl<'a> Desk<'a> {
             while taken != 0 {
                 let slot = taken.trailing_zeros();
                 taken &= taken - 1;
-                dispatch::serve(self.partition, connection, slot, &mut self.scratch, begin);
+                let served =
+                    dispatch::serve(self.partition, connection, slot, &mut self.scratch, begin);
                 let end = Moment::now();
-                self.pace = self.pace - self.pace / 8 + end.since(begin) / 8;
+                let nanoseconds = end.since(begin);
+                if let Some(failed) = served.failed {
+                    self.meter.record(served.kind, nanoseconds, failed);
+                }
+                self.pace = self.pace - self.pace / 8 + nanoseconds / 8;
                 begin = end;
                 self.woke = connection.ring.waiting(slot).load(Ordering::Relaxed) != 0;
             }
