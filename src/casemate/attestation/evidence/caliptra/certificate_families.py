@@ -41,7 +41,7 @@ class CertificatesFamily:
     def role(self, data: bytes) -> str | None:
         """See Family."""
         found = roles_of(data)
-        return "certificates" if found & _LAYERS and not found & {Role.PARTITION} else None
+        return "certificates" if found & _LAYERS else None
 
     def verify(self, pieces: Mapping[str, tuple[Piece, ...]], context: Context) -> Verified:
         """See Family."""
@@ -75,7 +75,7 @@ class DpeLeafFamily:
         found = roles_of(data)
         if Role.LEAF in found:
             return "leaf"
-        return "certificates" if found & _LAYERS and not found & {Role.PARTITION} else None
+        return "certificates" if found & _LAYERS else None
 
     def verify(self, pieces: Mapping[str, tuple[Piece, ...]], context: Context) -> Verified:
         """See Family."""

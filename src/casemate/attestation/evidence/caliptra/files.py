@@ -41,7 +41,14 @@ def read_files(pieces: Iterable[Piece], context: Context, checks: Checklist) -> 
             upper.role is not lower.role,
             f"there are two {lower.role.value} certificates; the chain of one device is appraised",
         )
-    return (*_by_issue(authorities, below), *below)
+    above = _by_issue(authorities, below)
+    checks.require(
+        "certificates",
+        len(above) == len(authorities),
+        "there are certificates that do not lead to the device's: give those of its chain alone",
+        found=", ".join(layer.common_name for layer in authorities if layer not in above),
+    )
+    return (*above, *below)
 
 
 def _by_issue(authorities: Sequence[Layer], below: Sequence[Layer]) -> list[Layer]:

@@ -19,9 +19,8 @@ from casemate.attestation.evidence import bindings
 from casemate.attestation.evidence.caliptra import components, key_report
 from casemate.attestation.evidence.caliptra.bundle import read_bundle
 from casemate.attestation.evidence.caliptra.chain import read_chain, verify_chain
-from casemate.attestation.evidence.caliptra.files import covered_certificates
-from casemate.attestation.evidence.caliptra.layers import Layer, Role, read_layer
-from casemate.attestation.evidence.caliptra.signatures import SignatureError
+from casemate.attestation.evidence.caliptra.files import covered_certificates, roles_of
+from casemate.attestation.evidence.caliptra.layers import Layer, Role
 from casemate.attestation.evidence.family import (
     Context,
     FamilyName,
@@ -32,22 +31,14 @@ from casemate.attestation.evidence.family import (
 from casemate.formats import cose
 from casemate.formats import key_report as reports
 from casemate.formats.cose import CoseError
-from casemate.formats.der_reader import DerError
 
 
 def role_of(data: bytes) -> str | None:
-    """Whether bytes are a key report, or certificates that begin with a partition's."""
+    """Whether bytes are a key report, or certificates with a partition's or its authority's."""
     if data.startswith(reports.PREFIX):
         return "key-report"
-    certificates = read_bundle(data)
-    return "partition-chain" if certificates and _is_partition(certificates[0]) else None
-
-
-def _is_partition(certificate: bytes) -> bool:
-    try:
-        return read_layer(certificate).role is Role.PARTITION
-    except (DerError, SignatureError):
-        return False
+    found = roles_of(data)
+    return "partition-chain" if found & {Role.PARTITION, Role.EXPORTED} else None
 
 
 def partition_layers(

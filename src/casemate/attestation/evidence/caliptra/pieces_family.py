@@ -49,20 +49,12 @@ class PiecesFamily:
 
     def role(self, data: bytes) -> str | None:
         """See Family."""
-        if len(data) in (pcr_quote.ECC_SIZE, pcr_quote.MLDSA_SIZE):
-            try:
-                pcr_quote.decode(data)
-            except PcrQuoteError:
-                return None
+        if _is_quote(data):
             return "quote"
-        if data and len(data) % pcr_log.ENTRY_SIZE == 0:
-            try:
-                entries = pcr_log.decode(data)
-            except PcrLogError:
-                return None
-            return "log" if entries and entries[0].id is EntryId.DEVICE_STATUS else None
+        if _is_log(data):
+            return "log"
         found = roles_of(data)
-        return "certificates" if found and Role.PARTITION not in found else None
+        return "certificates" if found and not found & {Role.PARTITION, Role.EXPORTED} else None
 
     def verify(self, pieces: Mapping[str, tuple[Piece, ...]], context: Context) -> Verified:
         """See Family."""
@@ -116,6 +108,26 @@ class PiecesFamily:
         if role == "log":
             return _covered_log(data)
         return covered_certificates(data)
+
+
+def _is_quote(data: bytes) -> bool:
+    if len(data) not in (pcr_quote.ECC_SIZE, pcr_quote.MLDSA_SIZE):
+        return False
+    try:
+        pcr_quote.decode(data)
+    except PcrQuoteError:
+        return False
+    return True
+
+
+def _is_log(data: bytes) -> bool:
+    if not data or len(data) % pcr_log.ENTRY_SIZE:
+        return False
+    try:
+        entries = pcr_log.decode(data)
+    except PcrLogError:
+        return False
+    return bool(entries) and entries[0].id is EntryId.DEVICE_STATUS
 
 
 def _components(
