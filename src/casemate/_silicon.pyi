@@ -326,3 +326,21 @@ def mldsa87_verify(
 
 def mldsa87_verify_mu(public_key: bytes, mu: bytes, signature: bytes) -> bool:
     """Whether the signature over an external mu (64 bytes) is good."""
+
+class P384PublicKey:
+    """A P-384 key, parsed once, that AWS-LC verifies with; other threads run meanwhile."""
+
+    def __init__(self, point: bytes) -> None:
+        """From a point (97 bytes, or 49 compressed). Raises ValueError if it is not on the curve."""
+
+    def verifies(self, digest: bytes, signature: bytes) -> bool:
+        """Whether r, s (96 bytes) signs a SHA-384 digest (48 bytes); wrong sizes do not."""
+
+class P384PrivateKey:
+    """A P-384 key of a verifier that stands alone, in memory that the module's keys are not in."""
+
+    def __init__(self, scalar: bytes) -> None:
+        """From its scalar (48 bytes). Raises ValueError."""
+
+    def sign(self, digest: bytes) -> bytes:
+        """A signature (r, s: 96 bytes) over a SHA-384 digest (48 bytes). Raises ValueError."""

@@ -8,6 +8,7 @@ mod client;
 mod engine;
 mod pipeline;
 mod root_of_trust;
+mod verifier;
 
 #[pymodule]
 mod _silicon {
@@ -23,4 +24,6 @@ mod _silicon {
         RootOfTrustVault, mldsa87_public_key, mldsa87_sign, mldsa87_sign_mu, mldsa87_verify,
         mldsa87_verify_mu,
     };
+    #[pymodule_export]
+    use super::verifier::{P384PrivateKey, P384PublicKey};
 }
