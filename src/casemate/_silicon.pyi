@@ -331,7 +331,7 @@ class P384PublicKey:
     """A P-384 key, parsed once, that AWS-LC verifies with; other threads run meanwhile."""
 
     def __init__(self, point: bytes) -> None:
-        """From a point (97 bytes, or 49 compressed). Raises ValueError if it is not on the curve."""
+        """From a point (97 bytes, or 49 compressed). Raises ValueError if it is not a point."""
 
     def verifies(self, digest: bytes, signature: bytes) -> bool:
         """Whether r, s (96 bytes) signs a SHA-384 digest (48 bytes); wrong sizes do not."""

@@ -9,14 +9,20 @@ Sources: RFC 4055 and RFC 8017 (RSA), RFC 5758 (ECDSA).
 from __future__ import annotations
 
 import enum
+import hashlib
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA87PublicKey
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
 
+from casemate._silicon import P384PublicKey
 from casemate.formats import der_reader
 from casemate.formats.der_reader import DerError
 
@@ -136,7 +142,10 @@ def verify(spki: bytes, scheme: Scheme, signature: bytes, data: bytes) -> None:
                 "secp384r1",
             ):
                 raise SignatureError(f"{scheme.padding.value} with a key on {key.curve.name}")
-            key.verify(signature, data, ec.ECDSA(algorithm))
+            if key.curve.name == "secp384r1" and scheme.hash_name == "sha384":
+                _verify_p384(key, signature, data)
+            else:
+                key.verify(signature, data, ec.ECDSA(algorithm))
         elif isinstance(key, rsa.RSAPublicKey):
             if not _LEAST_RSA_BITS <= key.key_size <= _MOST_RSA_BITS:
                 raise SignatureError(f"an RSA key of {key.key_size} bits is not taken")
@@ -149,6 +158,16 @@ def verify(spki: bytes, scheme: Scheme, signature: bytes, data: bytes) -> None:
         raise
     except (ValueError, KeyError, UnsupportedAlgorithm) as error:
         raise SignatureError(f"the key or algorithm cannot be used: {error}") from None
+
+
+def _verify_p384(key: ec.EllipticCurvePublicKey, signature: bytes, data: bytes) -> None:
+    """The frequent case, by AWS-LC. Raises InvalidSignature, ValueError."""
+    r, s = utils.decode_dss_signature(signature)
+    point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    if max(r.bit_length(), s.bit_length()) > 384 or not P384PublicKey(point).verifies(
+        hashlib.sha384(data).digest(), r.to_bytes(48, "big") + s.to_bytes(48, "big")
+    ):
+        raise InvalidSignature
 
 
 def _rsa_padding(scheme: Scheme, algorithm: hashes.HashAlgorithm) -> padding.AsymmetricPadding:

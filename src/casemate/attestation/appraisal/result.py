@@ -38,6 +38,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 import casemate
+from casemate._silicon import P384PrivateKey
 from casemate.attestation.appraisal.document import document
 from casemate.attestation.appraisal.verdict import ComponentVerdict, Verdict
 from casemate.attestation.errors import AttestationError, InputError
@@ -85,13 +86,12 @@ class PemSigner:
             raise InputError(f"{name}: no private key that can be read: {error}") from None
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp384r1":
             raise InputError(f"{name}: results are signed with a P-384 key")
-        self._key = key
+        self._key = P384PrivateKey(key.private_numbers().private_value.to_bytes(_SIZE, "big"))
         self.spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
     def sign(self, message: bytes) -> bytes:
         """See Signer."""
-        r, s = utils.decode_dss_signature(self._key.sign(message, _SIGNATURE))
-        return r.to_bytes(_SIZE, "big") + s.to_bytes(_SIZE, "big")
+        return self._key.sign(hashlib.sha384(message).digest())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The two signature algorithms of Caliptra evidence: ECDSA P-384 with SHA-384, and ML-DSA-87.
 
-Keys are held parsed, so that a key that signs often is parsed once.
+Keys are held parsed, so that a key that signs often is parsed once. AWS-LC verifies P-384 here,
+since an appraisal is mostly that.
 """
 
 from __future__ import annotations
@@ -10,15 +11,14 @@ import hashlib
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.asymmetric import utils
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA87PublicKey
 
+from casemate._silicon import P384PublicKey
 from casemate.formats import x509
 from casemate.formats.der_reader import DerError
 
-_SHA384 = ec.ECDSA(hashes.SHA384())
-_PREHASHED = ec.ECDSA(utils.Prehashed(hashes.SHA384()))
+_SIZE, _SIGNATURE_SIZE = 48, 96
 MLDSA87_SIGNATURE_SIZE = 4627
 
 
@@ -49,38 +49,45 @@ class PublicKey:
     digest: bytes
     raw: bytes
     algorithm: Algorithm
-    parsed: ec.EllipticCurvePublicKey | MLDSA87PublicKey
+    parsed: P384PublicKey | MLDSA87PublicKey
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """Check a signature over a message; an ECDSA one is DER. Raises SignatureError."""
+        if isinstance(self.parsed, P384PublicKey):
+            self._check(_joined(signature), hashlib.sha384(message).digest())
+            return
         try:
-            if isinstance(self.parsed, MLDSA87PublicKey):
-                self.parsed.verify(signature, message)
-            else:
-                self.parsed.verify(signature, message, _SHA384)
+            self.parsed.verify(signature, message)
         except InvalidSignature:
             raise SignatureError("the signature is not by this key") from None
 
     def verify_raw(self, signature: bytes, message: bytes) -> None:
         """The same with ECDSA's r and s as 96 bytes. Raises SignatureError."""
-        self.verify(self._encoded(signature), message)
+        if isinstance(self.parsed, P384PublicKey):
+            self._check(signature, hashlib.sha384(message).digest())
+        else:
+            self.verify(signature, message)
 
     def verify_digest(self, signature: bytes, digest: bytes) -> None:
         """Check r and s (96 bytes) over a SHA-384 digest. Raises SignatureError."""
-        if isinstance(self.parsed, MLDSA87PublicKey):
-            raise SignatureError("an ML-DSA-87 key signs no digest")
-        try:
-            self.parsed.verify(self._encoded(signature), digest, _PREHASHED)
-        except InvalidSignature:
-            raise SignatureError("the signature is not by this key") from None
+        self._check(signature, digest)
 
-    def _encoded(self, signature: bytes) -> bytes:
-        if self.algorithm is Algorithm.MLDSA:
-            return signature
-        if len(signature) != 96:
+    def _check(self, signature: bytes, digest: bytes) -> None:
+        if not isinstance(self.parsed, P384PublicKey):
+            raise SignatureError("an ML-DSA-87 key signs no digest")
+        if len(signature) != _SIGNATURE_SIZE:
             raise SignatureError(f"r and s: expected 96 bytes, found {len(signature)}")
-        r, s = int.from_bytes(signature[:48], "big"), int.from_bytes(signature[48:], "big")
-        return utils.encode_dss_signature(r, s)
+        if not self.parsed.verifies(digest, signature):
+            raise SignatureError("the signature is not by this key")
+
+
+def _joined(signature: bytes) -> bytes:
+    """r and s (96 bytes) of a DER signature. Raises SignatureError."""
+    try:
+        r, s = utils.decode_dss_signature(signature)
+        return r.to_bytes(_SIZE, "big") + s.to_bytes(_SIZE, "big")
+    except (ValueError, OverflowError):
+        raise SignatureError("the signature is no pair of numbers of P-384 in DER") from None
 
 
 def read_key(spki: bytes) -> PublicKey:
@@ -91,8 +98,7 @@ def read_key(spki: bytes) -> PublicKey:
         if kind == x509.OID_SECP384R1:
             if len(raw) != 97:
                 raise SignatureError("a P-384 key that is not an uncompressed point")
-            point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), raw)
-            return PublicKey(spki, digest, raw, Algorithm.ECC, point)
+            return PublicKey(spki, digest, raw, Algorithm.ECC, P384PublicKey(raw))
         if kind == x509.OID_MLDSA87:
             key = MLDSA87PublicKey.from_public_bytes(raw)
             return PublicKey(spki, digest, raw, Algorithm.MLDSA, key)
