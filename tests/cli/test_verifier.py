@@ -92,6 +92,15 @@ def test_from_an_empty_folder_to_a_trusted_host(commands: Commands, tmp_path: Pa
     assert done["id"] in commands.run("appraisal", "list", "--host", name, by="relying-party")
     assert "affirming" in commands.run("appraisal", "show", done["id"], by="relying-party")
 
+    made = commands.run("principal", "add", "web-7", "--role", "attester", "--json", **admin)
+    assert made["token"].startswith("cmv_")
+    assert "web-7" in commands.run("principal", "list", **admin)
+    assert "token" not in commands.run("principal", "list", "--json", **admin)[0]
+    commands.run("principal", "remove", "web-7", **admin)
+    commands.run("principal", "remove", "web-7", code=1, **admin)
+    commands.run("host", "own", name, "attester", **admin)
+    commands.run("host", "forget", "idevid:0", code=1, **admin)
+
     commands.run("deactivate", "policy", "first", "1", **admin)
     issued = commands.run("challenge", "--json", by="attester")
     evidence.write_bytes(b"rubbish")

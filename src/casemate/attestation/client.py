@@ -206,6 +206,14 @@ class VerifierClient:
         """Make a principal; its token is in the answer."""
         return self._object("POST", "/v1/principals", body={"name": name, "roles": roles, **more})
 
+    def remove_principal(self, name: str) -> None:
+        """Forget a principal."""
+        self.call("DELETE", f"/v1/principals/{_quoted(name)}")
+
+    def forget_host(self, host: str) -> None:
+        """Forget a host and its trust."""
+        self.call("DELETE", f"/v1/hosts/{_quoted(host)}")
+
     def set_owner(self, host: str, principal: str) -> None:
         """Say who speaks for a host."""
         self.call("PUT", f"/v1/hosts/{_quoted(host)}", body={"principal": principal})

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from casemate.attestation.client import Appraisal, Challenge, VerifierClient
+from casemate.attestation.errors import InputError
+from casemate.attestation.service.principals import Role
 from casemate.attestation.service.trust import TrustState
 from casemate.attestation.states import State
+from casemate.cli._attestation import Time
 from casemate.cli._module import json_option, print_fields, print_json, print_table
 from casemate.cli._verifier import talks_to_verifier
 
@@ -31,7 +36,19 @@ _most = click.option(
 
 def commands() -> tuple[click.Command, ...]:
     """All of them."""
-    return (status, challenge, submit, host, appraisal, add, list_, activate, deactivate, epochs)
+    return (
+        status,
+        challenge,
+        submit,
+        host,
+        appraisal,
+        principal,
+        add,
+        list_,
+        activate,
+        deactivate,
+        epochs,
+    )
 
 
 @click.command()
@@ -95,8 +112,6 @@ def submit(
     Exit codes: 0 affirming; 10 warning; 11 contraindicated; 12 could not appraise;
     1 the verifier refused or could not be reached.
     """
-    from datetime import UTC, datetime
-
     from casemate.attestation.input import read_files
     from casemate.cli.appraise import EXIT_CODES
 
@@ -163,6 +178,79 @@ def show_host(*, client: VerifierClient, name: str, as_json: bool) -> None:
 def own(*, client: VerifierClient, name: str, principal: str) -> None:
     """Have PRINCIPAL speak for host NAME: enrol it, or move it."""
     client.set_owner(name, principal)
+
+
+@host.command("forget")
+@click.argument("name")
+@talks_to_verifier
+def forget_host(*, client: VerifierClient, name: str) -> None:
+    """Forget host NAME and its trust; its verdicts stay."""
+    client.forget_host(name)
+
+
+@click.group()
+def principal() -> None:
+    """Say who may ask the service for what."""
+
+
+@principal.command("add")
+@click.argument("name")
+@click.option(
+    "--role",
+    "roles",
+    type=click.Choice([role.value for role in Role]),
+    multiple=True,
+    required=True,
+    help="What it may do; may be repeated.",
+)
+@click.option(
+    "--client-certificate",
+    type=_FILE,
+    help="Known by the key of this certificate (PEM or DER), instead of a token.",
+)
+@click.option("--expires", type=Time(), help="When it ends [never].")
+@json_option
+@talks_to_verifier
+def add_principal(
+    *,
+    client: VerifierClient,
+    name: str,
+    roles: tuple[str, ...],
+    client_certificate: Path | None,
+    expires: datetime | None,
+    as_json: bool,
+) -> None:
+    """Make principal NAME; its token is shown once. Making it again ends the token before."""
+    more: dict[str, Any] = {} if expires is None else {"expires": expires.isoformat()}
+    if client_certificate is not None:
+        more |= {"token": False, "key": _key_digest(client_certificate)}
+    made = client.make_principal(name, roles, **more)
+    if as_json:
+        print_json(made)
+        return
+    print_fields(
+        (field, ", ".join(value) if field == "roles" else value)
+        for field, value in made.items()
+        if value is not None and field != "has_token"
+    )
+
+
+@principal.command("list")
+@_most
+@json_option
+@talks_to_verifier
+def list_principals(*, client: VerifierClient, most: int, as_json: bool) -> None:
+    """List principals; tokens cannot be shown again."""
+    columns = ("name", "roles", "has_token", "key", "created", "expires")
+    _table(client.principals(), columns, most, as_json=as_json)
+
+
+@principal.command("remove")
+@click.argument("name")
+@talks_to_verifier
+def remove_principal(*, client: VerifierClient, name: str) -> None:
+    """Forget principal NAME: its token and its key mean nothing from now on."""
+    client.remove_principal(name)
 
 
 @click.group()
@@ -280,6 +368,23 @@ def epochs(*, client: VerifierClient, as_json: bool) -> None:
     )
     columns = ("epoch", "at", "action", "kind", "name", "version", "principal")
     print_table(columns, [[str(row[column]) for column in columns] for row in answer["epochs"]])
+
+
+def _key_digest(file: Path) -> str:
+    """SHA-256 of the key in a certificate, as principals are known by."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    data = file.read_bytes()
+    try:
+        pem = data.startswith(b"-----")
+        found = (
+            x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
+        )
+        spki = found.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except ValueError as error:
+        raise InputError(f"{file}: no certificate can be read: {error}") from None
+    return hashlib.sha256(spki).hexdigest()
 
 
 def _given(**filters: str | None) -> dict[str, str]:
