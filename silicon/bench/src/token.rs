@@ -21,6 +21,8 @@ const DIGEST_INFO: [u8; 19] = [
 /// Bytes of tag and IV of AES-GCM.
 const TAG: usize = 16;
 const IV: usize = 12;
+/// How often an answer that is not there is asked for before others get the CPU.
+const ASKED: u32 = 100;
 /// Room for the longest signature (ML-DSA-65: 3,309 bytes).
 const SIGNATURE: usize = 4096;
 
@@ -307,6 +309,7 @@ impl Pipelined {
             return Err(Failure::Unsupported("no C_AsyncComplete".into()));
         };
         let name = call.function().as_ptr().cast_mut().cast();
+        let mut asked = 0;
         while call.pending {
             let mut result = CK_ASYNC_DATA {
                 ulVersion: 0,
@@ -318,7 +321,9 @@ impl Pipelined {
             // SAFETY: the name is static, the result lives during the call.
             match unsafe { complete(call.session, name, &mut result) } {
                 CKR_OK => call.pending = false,
-                CKR_PENDING => std::hint::spin_loop(),
+                // A program that has nothing else to do lets others run: they may be the token.
+                CKR_PENDING if asked >= ASKED => std::thread::yield_now(),
+                CKR_PENDING => asked += 1,
                 code => return Err(Failure::Token("C_AsyncComplete", code)),
             }
         }
