@@ -164,12 +164,24 @@ def test_partitions_are_certified_under_the_rt_alias_key_of_their_host(
         assert chains[0][0] != chains[1][0]
     finally:
         stop(process)
+    # The module of the same boot, started again, is certified again.
+    process = run_module(host, parts, short_folder)
+    try:
+        with connect(str(short_folder / "run" / "web" / "hsm.sock")) as web:
+            assert web.certificate_chain()[1:] == chains[0][1:]
+    finally:
+        stop(process)
 
 
 def test_a_request_that_does_not_prove_its_key_is_not_certified(
     host: Host, parts: tuple[Part, ...], release: releases.Release, short_folder: Path
 ) -> None:
     host.authorize(release.manifest, parts)
+    authority = AliasAuthority(host.run)
+    # One CDI is exported at a time; a module that starts again gets a new authority.
+    with pytest.raises(RotError, match="DPE"):
+        AliasAuthority(host.run)
+    authority.revoke()
     authority = AliasAuthority(host.run)
     certificate = authority.chain[-1]
     for request in (b"", certificate, certificate[:-1] + bytes((certificate[-1] ^ 1,))):

@@ -97,6 +97,11 @@ class AliasAuthority:
             ),
         )
 
+    def revoke(self) -> None:
+        """Have the device forget the exported CDI: nothing is certified after this."""
+        command = messages.RevokeExportedCdi(self._handle)
+        self._run(CommandId.REVOKE_EXPORTED_CDI_HANDLE, command.encode())
+
     def serve(self, stream: socket.socket) -> threading.Thread:
         """Answer the module at the other end of the stream, on a thread, until it closes."""
         thread = threading.Thread(target=self._serve, args=(stream,), daemon=True)

@@ -30,6 +30,7 @@ class Host:
     user: int
     #: One mailbox command at a time, whoever asks.
     turn: threading.Lock = field(default_factory=threading.Lock)
+    _authority: AliasAuthority | None = None
 
     @property
     def device(self) -> MailboxDevice:
@@ -65,7 +66,7 @@ class Host:
         ours, theirs = socket.socketpair()
         try:
             root.crypto.erase(slot)
-            authority = AliasAuthority(self.run)
+            authority = self._new_authority()
             started = process.start(
                 parts,
                 arguments,
@@ -82,6 +83,14 @@ class Host:
             theirs.close()
         authority.serve(ours)
         return started
+
+    def _new_authority(self) -> AliasAuthority:
+        """The CA for a module that starts now; the one of a module before it ends."""
+        if self._authority is not None:
+            self._authority.revoke()
+            self._authority = None
+        self._authority = AliasAuthority(self.run)
+        return self._authority
 
 
 def boot(folder: DeviceFolder, bundle: bytes, *, user: int) -> Host:
