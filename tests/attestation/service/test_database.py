@@ -16,11 +16,19 @@ from pathlib import Path
 
 import pytest
 
-from casemate.attestation.service.database import challenges, connection, documents, schema
+from casemate.attestation.service.database import (
+    appraisals,
+    challenges,
+    connection,
+    documents,
+    schema,
+)
 from casemate.attestation.service.database.documents import Kind
 from casemate.attestation.service.database.reader import Reader
 from casemate.attestation.service.database.writer import Event, Publisher, Writer
 from casemate.attestation.service.errors import StoreError
+from casemate.attestation.service.trust import Effect
+from casemate.attestation.states import State
 
 AT = datetime(2026, 11, 25, tzinfo=UTC)
 
@@ -291,3 +299,36 @@ def test_versions_and_epochs_of_documents(path: Path) -> None:
     found = documents.find(db, Kind.POLICY, "web", 2)
     assert found is not None
     assert found[1] == b"2"
+
+
+def test_times_bound_lists_of_verdicts_also_where_the_clock_was_set_back(path: Path) -> None:
+    db = connection.open_writer(path)
+    minutes = [0, 10, 20, 5, 15, 25]
+    for minute in minutes:
+        appraisals.insert(
+            db,
+            at=AT + timedelta(minutes=minute),
+            principal="p",
+            host=None,
+            state=State.WARNING,
+            effect=Effect.NO_NONCE,
+            challenge=None,
+            correlation="c",
+            policy=bytes(32),
+            reference=bytes(32),
+            claims=b"",
+            envelope=None,
+        )
+    for since, until in ((None, None), (10, None), (None, 10), (5, 16), (30, None), (None, 0)):
+        bounds = {
+            name: None if value is None else AT + timedelta(minutes=value)
+            for name, value in (("since", since), ("until", until))
+        }
+        found = [
+            row.number for row in appraisals.page(db, since=bounds["since"], until=bounds["until"])
+        ]
+        assert found == [
+            number
+            for number, minute in reversed(list(enumerate(minutes, 1)))
+            if (since is None or minute >= since) and (until is None or minute < until)
+        ]

@@ -12,6 +12,9 @@ from casemate.attestation.service.trust import Effect
 from casemate.attestation.states import State
 
 _COLUMNS = "number, at, principal, host, state, effect, challenge, correlation, policy, reference"
+#: Numbers grow with time, but for a clock that was set back: the bounds end the search early.
+_SINCE = "number >= (SELECT min(+number) FROM appraisals WHERE at >= :since) AND at >= :since"
+_UNTIL = "number <= (SELECT max(+number) FROM appraisals WHERE at < :until) AND at < :until"
 #: A verdict that does not end after this many bytes is damaged.
 _MOST_BYTES = 16 << 20
 
@@ -101,20 +104,29 @@ def page(
     most: int = 100,
 ) -> list[AppraisalRow]:
     """Return up to `most` appraisals with numbers below `before`, the newest first."""
-    wanted = {
-        "host = ?": host,
-        "principal = ?": principal,
-        "state = ?": state,
-        "correlation = ?": correlation,
-        "at >= ?": None if since is None else microseconds(since),
-        "at < ?": None if until is None else microseconds(until),
-        "number < ?": before,
+    wanted: dict[str, object] = {
+        "host = :host": host,
+        "principal = :principal": principal,
+        "state = :state": state,
+        "correlation = :correlation": correlation,
+        _SINCE: since,
+        _UNTIL: until,
+        "number < :before": before,
     }
-    given = {condition: value for condition, value in wanted.items() if value is not None}
+    given = [condition for condition, value in wanted.items() if value is not None]
     where = f" WHERE {' AND '.join(given)}" if given else ""
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM appraisals{where} ORDER BY number DESC LIMIT ?",
-        (*given.values(), most),
+        f"SELECT {_COLUMNS} FROM appraisals{where} ORDER BY number DESC LIMIT :most",
+        {
+            "host": host,
+            "principal": principal,
+            "state": state,
+            "correlation": correlation,
+            "since": None if since is None else microseconds(since),
+            "until": None if until is None else microseconds(until),
+            "before": before,
+            "most": most,
+        },
     )
     return [_appraisal(row) for row in rows]
 
@@ -140,7 +152,7 @@ def prune(connection: sqlite3.Connection, before: datetime, most: int) -> int:
         "DELETE FROM appraisals WHERE number IN (SELECT number FROM appraisals WHERE at < ?"
         " AND (host IS NULL OR number NOT IN"
         " (SELECT appraisal FROM hosts WHERE hosts.name = appraisals.host"
-        " AND appraisal IS NOT NULL)) ORDER BY number LIMIT ?)",
+        " AND appraisal IS NOT NULL)) ORDER BY at, number LIMIT ?)",
         (microseconds(before), most),
     ).rowcount
 

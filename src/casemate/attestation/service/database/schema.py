@@ -66,6 +66,8 @@ CREATE TABLE appraisals (
 CREATE INDEX appraisals_by_host ON appraisals (host, number);
 CREATE INDEX appraisals_by_principal ON appraisals (principal, number);
 CREATE INDEX appraisals_by_state ON appraisals (state, number);
+CREATE INDEX appraisals_by_time ON appraisals (at, number);
+CREATE INDEX appraisals_by_correlation ON appraisals (correlation, number);
 CREATE TABLE documents (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL CHECK (kind IN ('reference', 'policy', 'anchor', 'endorsement')),
