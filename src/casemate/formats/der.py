@@ -6,7 +6,7 @@ calls nest:
 >>> sequence(integer(2), octet_string(b"hi")).hex()
 '300702010204026869'
 
-It only writes. Certificates that come from outside are read with `cryptography` or `asn1crypto`.
+It only writes. The reader is `casemate.formats.der_reader`.
 """
 
 from __future__ import annotations
