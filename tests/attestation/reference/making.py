@@ -13,7 +13,7 @@ from casemate.attestation.endorsements import NamedBytes
 from casemate.attestation.evidence.family import Component, Measured
 from casemate.attestation.reference.store import ReferenceSet, load
 from casemate.attestation.trust_vector import TrustClaim
-from casemate.formats import cose
+from casemate.formats import base64url, cose
 from casemate.formats.cbor import Tag
 from casemate.formats.corim import manifest
 from casemate.formats.corim.comid import Comid, LinkedTag, TagIdentity
@@ -104,6 +104,13 @@ def signed(
 
 def spki(key: ec.EllipticCurvePrivateKey = KEY) -> bytes:
     return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def spki_of_jwk(fields: dict[str, str]) -> bytes:
+    """The public key (DER) of a JWK on P-256."""
+    x, y = (int.from_bytes(base64url.decode(fields[name]), "big") for name in ("x", "y"))
+    key = ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def references(*triples: MeasurementTriple, content: Triples | None = None) -> ReferenceSet:
