@@ -224,6 +224,19 @@ def test_references_that_ended_are_no_references_and_a_note_says_so() -> None:
     )
 
 
+def test_a_replaced_tag_is_worth_a_note_only_where_nothing_else_met_the_claim() -> None:
+    files = [
+        making.unsigned(making.corim(making.tag([triple(values(number))], version=number)), name)
+        for number, name in ((1, "old.corim"), (2, "new.corim"))
+    ]
+    references = load(files, signers=(), at=NOW, take_unsigned=True)
+    met = compare([component(claim(values(2)))], references, at=NOW)
+    assert (met.claims["host"][0].comparison, met.notes) == (MET, ())
+    old = compare([component(claim(values(1)))], references, at=NOW)
+    assert old.claims["host"][0].comparison is DIFFERS
+    assert old.notes == ("the reference values tag v1 (old.corim) are replaced by tag v2",)
+
+
 # --- endorsed values ---------------------------------------------------------------------------
 
 

@@ -46,7 +46,7 @@ _MOST_SHOWN = 8
 class Matched:
     """By component: the claims' verdicts, and endorsed facts ("endorsed_version").
 
-    `notes` are sentences about references that would speak but are not in force.
+    `notes` are sentences about references that are not in force, where a claim met none that are.
     """
 
     claims: Mapping[str, tuple[ClaimVerdict, ...]]
@@ -95,7 +95,7 @@ class _Comparing:
         self._at = at
         self._keys = keys
         self._environments: dict[Environment, list[Measured]] = {}
-        self._in_force: dict[int, bool] = {}
+        self._reasons: dict[int, str | None] = {}
         self._closest: dict[Environment, _Closest | None] = {}
         self._missing_told: set[Environment] = set()
         self._whole: dict[Environment, dict[int, tuple[Reference, Measurement]]] = {}
@@ -122,14 +122,17 @@ class _Comparing:
         return found
 
     def in_force(self, tag: StoredTag) -> bool:
-        """Whether a tag is in force; a note says why one is not."""
-        found = self._in_force.get(id(tag))
-        if found is None:
-            reason = tag.why_not(self._at)
-            found = self._in_force[id(tag)] = reason is None
-            if reason is not None:
-                self.notes.append(f"the reference values {tag.name} are {reason}")
-        return found
+        """Whether a tag is in force."""
+        if id(tag) not in self._reasons:
+            self._reasons[id(tag)] = tag.why_not(self._at)
+        return self._reasons[id(tag)] is None
+
+    def _speaks(self, tag: StoredTag) -> bool:
+        """The same, for a claim that nothing met: a note says why a tag is not in force."""
+        if self.in_force(tag):
+            return True
+        self.notes.append(f"the reference values {tag.name} are {self._reasons[id(tag)]}")
+        return False
 
     def claims(self, component: Component) -> tuple[ClaimVerdict, ...]:
         """The verdicts on one component's claims, and on its keys."""
@@ -153,7 +156,7 @@ class _Comparing:
             for measurement in closest.missing:
                 yield self._missing(measured, closest.reference, measurement)
         about = self._index.about(environment, measured.measurement.key)
-        in_force = list(islice((one for one in about if self.in_force(one[0].tag)), _MOST_COMPARED))
+        in_force = list(islice((one for one in about if self._speaks(one[0].tag)), _MOST_COMPARED))
         if not in_force:
             if not measured.optional:
                 yield ClaimVerdict(
@@ -230,7 +233,8 @@ class _Comparing:
         in_force = (
             reference
             for reference in self._index.references(environment)
-            if self.in_force(reference.tag)
+            # A triple of one measurement is never met in part.
+            if len(reference.triple.measurements) > 1 and self.in_force(reference.tag)
         )
         for reference in islice(in_force, _MOST_COMPARED):
             measurements = reference.triple.measurements
@@ -269,9 +273,11 @@ class _Comparing:
         )
         attributes, nearest, nearest_measurement = ranked[0]
         if attributes:
-            expected = dict.fromkeys(
-                describe(measurement.values, attributes) for _, _, measurement in ranked
-            )
+            expected: dict[str, None] = {}
+            for _, _, measurement in ranked:
+                expected[describe(measurement.values, attributes)] = None
+                if len(expected) == _MOST_SHOWN:
+                    break
             found = describe(own.values, attributes)
         elif not self._authorized(nearest_measurement, own):
             expected = {"the authority that the reference values name": None}
@@ -285,7 +291,7 @@ class _Comparing:
             comparison=Comparison.DIFFERS,
             claim=measured.claim,
             reference=nearest.name,
-            expected=tuple(islice(expected, _MOST_SHOWN)),
+            expected=tuple(expected),
         )
 
     def _met(
@@ -318,7 +324,7 @@ class _Comparing:
         found: dict[str, list[KeyReference]] = {}
         for environment in environments:
             for reference in self._index.keys(environment):
-                if self.in_force(reference.tag) and self._applies(reference, environment):
+                if self._speaks(reference.tag) and self._applies(reference, environment):
                     found.setdefault(reference.kind, []).append(reference)
         for kind, references in found.items():
             met = next(
