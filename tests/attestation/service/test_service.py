@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from py_ocsf_models.events.findings.compliance_finding import ComplianceFinding
 
 from casemate.attestation.appraisal import result
 from casemate.attestation.client import Challenge, VerifierClient, VerifierError
+from casemate.attestation.service import server
 from casemate.attestation.service.http.envelope import Limits
 from casemate.attestation.service.server import prune
 from casemate.attestation.states import State
@@ -529,3 +531,19 @@ def test_without_tls_it_serves_this_host_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="in the clear"):
         VerifierClient("http://verifier.example", token="cmv_x")
     assert ssl.HAS_TLSv1_2
+
+
+def test_a_client_that_never_finishes_its_head_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_HEAD_SECONDS", 0.3)
+    with running(tmp_path) as service:
+        address = urlsplit(service.url)
+        with socket.create_connection((str(address.hostname), address.port or 0), 10) as slow:
+            slow.sendall(b"GET /health/live HTTP/1.1\r\nX: ")
+            slow.settimeout(10)
+            with pytest.raises(ConnectionResetError):
+                while slow.recv(100) != b"":
+                    pass
+                raise ConnectionResetError("ended without a reset")
+        assert raw(service, "GET", "/health/live")[0] == 200
