@@ -79,6 +79,17 @@ def test_an_empty_last_file_keeps_the_count(tmp_path: Path) -> None:
     assert numbers(tmp_path) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("tail", [1, 7, 100, 1 << 20])
+def test_it_reads_backwards_in_blocks_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: int
+) -> None:
+    with Spool(tmp_path) as spool:
+        spool.append(events(20))
+        monkeypatch.setattr(spools, "_TAIL", tail)
+        found = [event["metadata"]["uid"] for event in spool.backwards()]
+    assert found == [f"e{number}" for number in reversed(range(20))]
+
+
 def test_a_failed_write_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

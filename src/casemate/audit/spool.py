@@ -96,8 +96,7 @@ class Spool:
     def backwards(self) -> Iterator[dict[str, Any]]:
         """Yield the events of the last two files, the newest first."""
         for path in reversed(_files(self.folder)[-2:]):
-            lines = path.read_bytes().splitlines(keepends=True)
-            yield from filter(None, map(_event, reversed(lines)))
+            yield from filter(None, map(_event, _lines_backwards(path)))
 
     def append(self, events: Sequence[dict[str, Any]]) -> int:
         """Number the events (in place) and write them in one go; returns the last number.
@@ -221,6 +220,20 @@ def _files(folder: Path) -> list[Path]:
 
 def _first_number(path: Path) -> int:
     return int(path.stem.removeprefix("events-"))
+
+
+def _lines_backwards(path: Path) -> Iterator[bytes]:
+    """Yield a file's lines from its end, reading no more of it than is asked for."""
+    with path.open("rb") as source:
+        place, rest = source.seek(0, os.SEEK_END), b""
+        while place > 0:
+            size = min(_TAIL, place)
+            place -= size
+            source.seek(place)
+            rest, *lines = (source.read(size) + rest).split(b"\n")
+            yield from (line + b"\n" for line in reversed(lines) if line)
+        if rest:
+            yield rest + b"\n"
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
