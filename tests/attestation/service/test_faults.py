@@ -19,9 +19,11 @@ import pytest
 from casemate.attestation.client import VerifierClient, VerifierError
 from casemate.attestation.service import server
 from casemate.attestation.service.configuration import Configuration
+from casemate.attestation.service.workers import PoolAppraiser
 from casemate.attestation.states import State
 from casemate.audit import spool
 from tests.attestation.service.running import Running, attest, prepare, running
+from tests.attestation.test_pool import scripted
 from tests.attestation.verifiers import host
 
 
@@ -114,6 +116,25 @@ def test_workers_that_are_killed_are_replaced(service: Running) -> None:
             os.kill(process, signal.SIGKILL)
         assert attest(attester).state is State.AFFIRMING
         assert not killed & children()
+
+
+def test_only_evidence_that_kills_workers_is_to_blame_for_it(service: Running) -> None:
+    appraiser = service.open.service.appraiser
+    assert isinstance(appraiser, PoolAppraiser)
+    with service.client("attester") as attester, service.client("reader") as reader:
+        name = str(attest(attester).host)
+        before = reader.trust(name)
+        challenge = attester.challenge()
+        good = service.open.administration.in_force.verifier
+        appraiser.replace(scripted())
+        ended = attester.submit([b"die SIGTERM"], challenge)
+        assert (ended.state, ended.effect) == (State.COULD_NOT_APPRAISE, "verifier-failed")
+        killer = attester.submit([b"die SIGKILL"], attester.challenge())
+        assert (killer.state, killer.effect) == (State.CONTRAINDICATED, "not-authentic")
+        assert reader.trust(name) == before
+        appraiser.replace(good)
+        evidence = host(1).token(nonce=challenge.nonce)
+        assert attester.submit([evidence], challenge).effect == "counted"
 
 
 def test_events_that_the_spool_lost_are_told_again(tmp_path: Path) -> None:
