@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa
 
 from casemate.cli.main import main
+from casemate.cli.pkcs11_path import library
 from casemate.formats.corim import manifest
 from casemate.formats.corim.comid import Comid
 from casemate.formats.corim.manifest import SignedCorim
+from casemate.hsm.client.algorithms import Algorithm
 from tests.attestation.reference import making
 from tests.attestation.reference.test_release import released
+from tests.running_module import RunningModule
 
 
 def run(*arguments: object) -> Result:
@@ -177,3 +182,30 @@ def test_an_import_leaves_no_half_written_file(
     assert result.exit_code == 1
     assert "No space left" in result.output
     assert not [path for path in store.rglob("*") if path.is_file()]
+
+
+def test_a_key_in_a_partition_signs(files: Path, shared_module: RunningModule) -> None:
+    with shared_module.connect() as partition:
+        partition.generate(Algorithm.P384, label="signer", stored=True)
+    command = [
+        sys.executable,
+        "-m",
+        "casemate.cli.main",
+        "reference",
+        "generate",
+        str(files / "bundle"),
+        "--key",
+        f"pkcs11:token=web;object=signer?module-path={library()}",
+        "--out",
+        str(files / "r.corim"),
+        "--public-key-out",
+        str(files / "public.pem"),
+    ]
+    done = subprocess.run(
+        command, env=shared_module.environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (imported,) = ok(
+        "import", files / "r.corim", "--store", files / "s", "-s", files / "public.pem"
+    )
+    assert imported["manifest"]["signed_by"] == str(files / "public.pem")
