@@ -5,14 +5,15 @@ The key is SHA-256 of the certificate, SHA-256 of the issuer's key and the epoch
 time, revocation, names and extensions are looked at in every appraisal. Bounded, oldest use first
 out. Failures are not kept.
 
-Beside it, what was read from bytes (a certificate's fields): reading depends on the bytes alone.
+Beside it, what was read from bytes (a certificate's fields), and what followed from values that
+come again with every host of a fleet: both depend on nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ class VerifiedCertificates:
     misses: int = 0
     read_capacity: int = READ_CAPACITY
     _entries: OrderedDict[tuple[bytes, bytes, int], None] = field(default_factory=OrderedDict)
+    _kept: OrderedDict[Hashable, Any] = field(default_factory=OrderedDict)
     _read: OrderedDict[tuple[object, bytes], Any] = field(default_factory=OrderedDict)
 
     def check(
@@ -59,6 +61,19 @@ class VerifiedCertificates:
         self._entries[key] = None
         if len(self._entries) > self.capacity:
             self._entries.popitem(last=False)
+
+    def recall(self, key: Hashable) -> Any:
+        """What `keep` was given for an equal key; None if nothing."""
+        found = self._kept.get(key)
+        if found is not None:
+            self._kept.move_to_end(key)
+        return found
+
+    def keep(self, key: Hashable, value: Any) -> None:
+        """Keep what follows from the key alone; it must be immutable."""
+        self._kept[key] = value
+        if len(self._kept) > self.read_capacity:
+            self._kept.popitem(last=False)
 
     def read(self, data: bytes, parse: Callable[[bytes], _T]) -> _T:
         """`parse(data)`, or what it returned before for the same bytes.

@@ -57,6 +57,10 @@ class Checklist:
             self.refuse(name, otherwise, expected=expected, found=found)
         self._passed.append(Check(name, True, passed or name.replace("-", " "), expected, found))
 
+    def adopt(self, checks: tuple[Check, ...]) -> None:
+        """Note checks that passed before on the same values."""
+        self._passed.extend(checks)
+
     def note(self, name: str, sentence: str) -> None:
         """Note a check that passed; the sentence says what was found."""
         self._passed.append(Check(name, True, sentence))

@@ -22,7 +22,7 @@ from casemate.attestation.errors import EvidenceError, InfrastructureError
 from casemate.attestation.evidence import registry
 from casemate.attestation.evidence.family import Context, Family, FamilyName, Piece, Verified
 from casemate.attestation.evidence.registry import Selection
-from casemate.attestation.reference.matching import compare
+from casemate.attestation.reference.matching import Matched, compare
 from casemate.attestation.reference.store import ReferenceSet
 from casemate.attestation.states import State, worst
 from casemate.attestation.trust_vector import VERIFIER_MALFUNCTION, TrustClaim
@@ -68,15 +68,11 @@ def appraise(
     whole = _hold_together(outcome, selections, context)
     judged = judge.judge(
         outcome.verified,
-        compare(
-            [part for each in outcome.verified for part in each.components],
-            references,
-            at=context.at,
-            keys=[key for each in outcome.verified for key in each.keys],
-        ),
+        _compare(outcome.verified, references, context),
         policy,
         at=context.at,
         fresh=whole and context.nonce is not None,
+        known=context.certificates,
     )
     components = (*outcome.components, *judged.components)
     state = worst([*(part.state for part in components), *(one for one, _ in outcome.reasons)])
@@ -152,6 +148,31 @@ def _verify(outcome: _Outcome, selection: Selection, context: Context) -> None:
             f"the evidence makes the verifier fail ({type(error).__name__}: {error}): refused",
         )
         _refused(outcome, EvidenceError(check), family.name)
+
+
+def _compare(verified: Sequence[Verified], references: ReferenceSet, context: Context) -> Matched:
+    """Compare with reference values, or recall what came of the same measurements before.
+
+    Families give hosts of one kind the very same measurements, so their identity is the key: what
+    is kept holds them, so that no other ones take their place in memory.
+    """
+    components = [part for each in verified for part in each.components]
+    keys = [key for each in verified for key in each.keys]
+    if references.index.has_keys or references.index.has_augmentations:
+        return compare(components, references, at=context.at, keys=keys)
+    measured = tuple(part.measured for part in components)
+    key = (
+        compare,
+        tuple((part.name, id(part.measured)) for part in components),
+        references.digest,
+        references.period(context.at),
+    )
+    kept: tuple[object, Matched] | None = context.certificates.recall(key)
+    if kept is not None:
+        return kept[1]
+    matched = compare(components, references, at=context.at, keys=keys)
+    context.certificates.keep(key, (measured, matched))
+    return matched
 
 
 def _hold_together(outcome: _Outcome, selections: Sequence[Selection], context: Context) -> bool:

@@ -21,7 +21,8 @@ from casemate.attestation.appraisal.verdict import (
     Comparison,
     ComponentVerdict,
 )
-from casemate.attestation.evidence.family import Component, Fact, Verified
+from casemate.attestation.certificates import VerifiedCertificates
+from casemate.attestation.evidence.family import Fact, FamilyName, Verified
 from casemate.attestation.reference.matching import Matched
 from casemate.attestation.states import State, worst
 from casemate.attestation.trust_vector import TrustClaim
@@ -59,8 +60,12 @@ def judge(
     *,
     at: datetime,
     fresh: bool,
+    known: VerifiedCertificates | None = None,
 ) -> Judged:
-    """Judge every component; `fresh`: the evidence holds together and answers a nonce."""
+    """Judge every component; `fresh`: the evidence holds together and answers a nonce.
+
+    `known` recalls the judgements of equal components, where the policy reads nothing else.
+    """
     if not verified:
         return Judged((), (), (), State.AFFIRMING)
     shared = _shared(verified, at=at, fresh=fresh)
@@ -69,10 +74,23 @@ def judge(
     for each in verified:
         for part in each.components:
             claims = matched.claims.get(part.name, ())
-            facts = {**matched.facts.get(part.name, {}), **part.facts}
-            verdict, why = _component(each, part, claims, facts, policy=policy, shared=shared)
-            components.append(verdict)
-            reasons.extend(why)
+            endorsed = matched.facts.get(part.name)
+            facts = {**endorsed, **part.facts} if endorsed else part.facts
+            asked = Asked(part.name, each.family, claims, facts)
+            judgement = _recalled(asked, policy, shared, known)
+            components.append(
+                ComponentVerdict(
+                    name=part.name,
+                    family=each.family,
+                    state=judgement.state,
+                    claims=claims,
+                    clauses=judgement.clauses,
+                    checks=part.checks,
+                    facts=facts,
+                    vector=judgement.vector,
+                )
+            )
+            reasons.extend(judgement.reasons)
     reasons.extend((State.WARNING, note) for note in matched.notes)
     every_claim = [claim for part in components for claim in part.claims]
     clauses, why = _whole(policy, shared, every_claim)
@@ -101,58 +119,79 @@ def _shared(verified: Sequence[Verified], *, at: datetime, fresh: bool) -> dict[
     }
 
 
-def _component(
-    each: Verified,
-    part: Component,
-    claims: tuple[ClaimVerdict, ...],
-    facts: Mapping[str, Fact],
-    *,
-    policy: Policy,
-    shared: Mapping[str, Any],
-) -> tuple[ComponentVerdict, list[Reason]]:
-    asked, any_holds = policy.asked_of(part.name, each.family)
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a component is judged by."""
+
+    name: str
+    family: FamilyName
+    claims: tuple[ClaimVerdict, ...]
+    facts: Mapping[str, Fact]
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    """What came of one component; `claims` are those that were asked about."""
+
+    state: State
+    clauses: tuple[ClauseVerdict, ...]
+    vector: Mapping[TrustClaim, int]
+    reasons: tuple[Reason, ...]
+    claims: tuple[ClaimVerdict, ...]
+
+
+def _recalled(
+    asked: Asked, policy: Policy, shared: Mapping[str, Any], known: VerifiedCertificates | None
+) -> _Judgement:
+    read = policy.facts_read
+    if known is None or read is None:
+        return _component(asked, policy, shared)
+    # Claims by identity: the judgement that is kept holds them. Facts with their types, since
+    # True and 1 are equal here and not in a condition.
+    facts = tuple(
+        (name, type(value), value) for name in read if (value := asked.facts.get(name)) is not None
+    )
+    key = (_Judgement, policy.id.digest, asked.name, asked.family, id(asked.claims), facts)
+    found: _Judgement | None = known.recall(key)
+    if found is None:
+        found = _component(asked, policy, shared)
+        known.keep(key, found)
+    return found
+
+
+def _component(asked: Asked, policy: Policy, shared: Mapping[str, Any]) -> _Judgement:
+    name, claims, facts = asked.name, asked.claims, asked.facts
+    clauses, any_holds = policy.asked_of(name, asked.family)
     values = Values(
         {
             **shared,
-            "component": part.name,
-            "family": str(each.family),
+            "component": name,
+            "family": str(asked.family),
             "facts": facts,
             "claims": [_as_values(claim) for claim in claims],
         }
     )
-    hits = _hits(asked, any_holds.holds, values, {**facts, **_labels(claims)})
+    hits = _hits(clauses, any_holds.holds, values, {**facts, **_labels(claims)})
     vector = _vector(claims)
     for clause, verdict in hits:
         if clause.claim is not None:
             vector[clause.claim] = max(vector.get(clause.claim, 0), verdict.state.tier)
     reasons = [
-        (verdict.state, f"{part.name}: {verdict.sentence}")
+        (verdict.state, f"{name}: {verdict.sentence}")
         for clause, verdict in hits
         if not _repeats(clause, claims)
     ]
     reasons += [
         (
             worst([State.WARNING, *(v.state for c, v in hits if _repeats(c, claims))]),
-            f"{part.name}: {_difference(claim)}",
+            f"{name}: {_difference(claim)}",
         )
         for claim in claims
         if claim.comparison is Comparison.DIFFERS
     ]
     state = worst([_floor(claims), *(verdict.state for _, verdict in hits)])
     vector = {claim: capped for claim, value in vector.items() if (capped := _capped(value, state))}
-    return (
-        ComponentVerdict(
-            name=part.name,
-            family=each.family,
-            state=state,
-            claims=claims,
-            clauses=tuple(verdict for _, verdict in hits),
-            checks=part.checks,
-            facts=facts,
-            vector=vector,
-        ),
-        reasons,
-    )
+    return _Judgement(state, tuple(verdict for _, verdict in hits), vector, tuple(reasons), claims)
 
 
 def _whole(

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +44,12 @@ from casemate.attestation.states import State
 from casemate.attestation.trust_vector import TrustClaim
 
 BUILT_IN = ("default", "development")
+#: In a condition: facts by name, facts in any other way, and what is not the component's own. A
+#: word within a text counts too, which costs time and nothing else.
+_FACT = re.compile(r"\bfacts\.([A-Za-z_][A-Za-z0-9_]*)")
+_OTHER_FACTS = re.compile(r"\bfacts\b(?!\.[A-Za-z_])")
+_READS_MORE = re.compile(r"\b(?:host|fresh|forms|components|families|at)\b")
+_PLACEHOLDER = re.compile(r"\{([a-z0-9_]+)\}")
 LARGEST = 256 * 1024
 MOST_CLAUSES = 200
 
@@ -77,9 +84,18 @@ class Policy:
 
     id: PolicyId
     clauses: tuple[Clause, ...]
+    _facts_read: tuple[str, ...] | None = field(default=None, compare=False, repr=False)
     _selected: dict[tuple[str, FamilyName | None, bool], tuple[tuple[Clause, ...], Condition]] = (
         field(default_factory=dict, compare=False, repr=False)
     )
+
+    @property
+    def facts_read(self) -> tuple[str, ...] | None:
+        """The facts that decide on a component, where nothing but its facts and claims does.
+
+        None where a clause reads the host, the time or the like, or facts other than by name.
+        """
+        return self._facts_read
 
     def asked_of(
         self, component: str, family: FamilyName | None, *, whole: bool = False
@@ -126,6 +142,16 @@ def read(data: bytes, source: str) -> Policy:
     return _Reader(source).policy(table, hashlib.sha256(data).digest())
 
 
+def _facts_read(clauses: Sequence[Clause]) -> tuple[str, ...] | None:
+    names: set[str] = set()
+    for clause in clauses:
+        text = clause.condition.text
+        if not clause.on_whole and (_READS_MORE.search(text) or _OTHER_FACTS.search(text)):
+            return None
+        names.update(_FACT.findall(text), _PLACEHOLDER.findall(clause.sentence))
+    return tuple(sorted(names))
+
+
 class _Reader:
     """Turns the file's table into a policy; every error names file, clause and field."""
 
@@ -154,7 +180,7 @@ class _Reader:
         names = [clause.name for clause in clauses]
         for twice in (one for one in names if names.count(one) > 1):
             raise InputError(f"{self.source}: two clauses have the name {twice}")
-        return Policy(PolicyId(name, version, digest), clauses)
+        return Policy(PolicyId(name, version, digest), clauses, _facts_read(clauses))
 
     def must_stand(self, dropped: Sequence[str], base: Policy) -> None:
         names = {clause.name for clause in base.clauses}

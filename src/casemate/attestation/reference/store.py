@@ -14,7 +14,8 @@ that begin or end. Two different tags of one signer with the same id and version
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -62,6 +63,15 @@ class StoredTag:
         """Who stands behind it."""
         return self.manifest.authority
 
+    def turns(self) -> Iterator[datetime]:
+        """The times at which it may begin or end to be in force."""
+        for validity in (*self.manifest.validities, *(self.listed or ())):
+            yield validity.not_after
+            if validity.not_before is not None:
+                yield validity.not_before
+        if self.replaced_from is not None:
+            yield self.replaced_from
+
     def why_not(self, at: datetime) -> str | None:
         """Why it is not in force at that time, None if it is."""
         for validity in self.manifest.validities:
@@ -79,7 +89,7 @@ class StoredTag:
 class ReferenceSet:
     """Manifests and their index; equal sets have equal digests, whatever their order."""
 
-    __slots__ = ("digest", "index", "manifests", "tags")
+    __slots__ = ("_turns", "digest", "index", "manifests", "tags")
 
     def __init__(self, found: Iterable[Manifest] = ()) -> None:
         """Raises InputError for two different tags of one signer with the same id and version."""
@@ -90,11 +100,16 @@ class ReferenceSet:
         ).digest()
         self.tags: tuple[StoredTag, ...] = _resolve(self.manifests)
         self.index = Index(self.tags)
+        self._turns: list[datetime] = sorted({turn for tag in self.tags for turn in tag.turns()})
 
     @property
     def epoch(self) -> int:
         """A number (63 bits) that changes with the set, the same in every process."""
         return int.from_bytes(self.digest[:8], "big") >> 1
+
+    def period(self, at: datetime) -> tuple[int, int]:
+        """Equal for two times between which nothing of the set begins or ends to be in force."""
+        return bisect_left(self._turns, at), bisect_right(self._turns, at)
 
     def pack(self) -> bytes:
         """The whole set as bytes, for a database or another process."""

@@ -65,7 +65,13 @@ def check(evidence: Evidence, checks: Checklist) -> Layers:
 
 def make(evidence: Evidence, layers: Layers) -> tuple[Component, ...]:
     """The components of evidence that was checked."""
-    components = [_device(evidence)]
+    measured = device_measured(evidence.boot)
+    return (device_component(evidence, measured), *firmware_components(evidence, layers))
+
+
+def firmware_components(evidence: Evidence, layers: Layers) -> tuple[Component, ...]:
+    """Those of the firmware, from the first mutable code on: equal firmware has equal ones."""
+    components = []
     if FMC_INFO in layers.fmc:
         components.append(_fmc(layers.fmc[FMC_INFO], evidence.pcrs))
     if layers.runtime is not None:
@@ -91,7 +97,7 @@ def _registers(
     return () if pcrs is None else tuple((index, _digest(pcrs[index])) for index in indices)
 
 
-def _device(evidence: Evidence) -> Component:
+def device_component(evidence: Evidence, measured: tuple[Measured, ...]) -> Component:
     """What is fused, the device's state, and the anchors: who vouches, and what it names itself."""
     chain, boot = evidence.chain, evidence.boot
     facts: dict[str, Fact] = {
@@ -121,7 +127,14 @@ def _device(evidence: Evidence) -> Component:
         facts["subsystem_mode"] = status.subsystem_mode
     if boot.update_resets is not None:
         facts["update_resets"] = boot.update_resets
-    measured = (
+    return Component(name="device", measured=measured, facts=facts)
+
+
+def device_measured(boot: Boot | None) -> tuple[Measured, ...]:
+    """The device's state and whose keys it takes, as its log shows them."""
+    if boot is None:
+        return ()
+    return (
         _measured(
             "device status",
             environments.DEVICE_STATUS,
@@ -141,7 +154,6 @@ def _device(evidence: Evidence) -> Component:
             TrustClaim.CONFIGURATION,
         ),
     )
-    return Component(name="device", measured=measured, facts=facts)
 
 
 def _firmware(

@@ -13,9 +13,10 @@ claims against all of them (`claimed`), the key (`key_report`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from casemate.attestation.checks import Checklist
+from casemate.attestation.checks import Check, Checklist
 from casemate.attestation.evidence import bindings
 from casemate.attestation.evidence.caliptra import claimed, components, device, key_report
 from casemate.attestation.evidence.caliptra import token as tokens
@@ -31,9 +32,11 @@ from casemate.attestation.evidence.caliptra.quote import read_quote, verify_quot
 from casemate.attestation.evidence.caliptra.replay import Boot, replay
 from casemate.attestation.evidence.caliptra.token import Token
 from casemate.attestation.evidence.family import (
+    Component,
     Context,
     Fact,
     FamilyName,
+    Measured,
     Piece,
     Verified,
 )
@@ -87,20 +90,8 @@ class TokenFamily:
         _ueid(token, chain, checks)
 
         nodes = device.leaf_nodes(leaf, checks)
-        device.check_owner(nodes, checks)
-        boot, pcrs = _quoted_state(token, fmc, checks) if self._quoted else (None, None)
-        evidence = components.Evidence(
-            chain=chain,
-            nodes=nodes,
-            pcrs=pcrs,
-            boot=boot,
-            anchor=_anchor_name(token, checks),
-            facts=_device_facts(token),
-        )
-        stated = components.check(evidence, checks)
-        if boot is not None:
-            _debug_status(token, boot, checks)
-        software = claimed.check_claims(token.concise_evidence, evidence, stated, context, checks)
+        pcrs = _quoted_pcrs(token, fmc, checks) if self._quoted else None
+        state = _state(token, chain, pcrs, context, checks)
         report, carried = _reports(pieces, token, checks)
         key, partition_key = None, {}
         if report is not None:
@@ -109,7 +100,18 @@ class TokenFamily:
             session = Session(token.nonce, chain, nodes)
             key, partition = verify_bound_key(signed, own, session, context, checks)
             partition_key[bindings.PARTITION_KEY] = partition
-        found = (*components.make(evidence, stated), software, key)
+        about = components.Evidence(
+            chain=chain,
+            boot=state.boot,
+            anchor=_anchor_name(token, checks),
+            facts=_device_facts(token),
+        )
+        found = (
+            components.device_component(about, state.measured),
+            *state.firmware,
+            state.software,
+            key,
+        )
         return Verified(
             family=self.name,
             pieces=tuple(piece for found in pieces.values() for piece in found),
@@ -175,17 +177,67 @@ def _ueid(token: Token, chain: Chain, checks: Checklist) -> None:
         )
 
 
-def _quoted_state(token: Token, fmc: Layer, checks: Checklist) -> tuple[Boot, tuple[bytes, ...]]:
-    data, log, size = (
-        token.claims.get(key) for key in (eat.PCR_QUOTE, eat.PCR_LOG, eat.DEVICE_STATUS_SIZE)
-    )
-    if not isinstance(data, bytes) or not isinstance(log, bytes):
+def _quoted_pcrs(token: Token, fmc: Layer, checks: Checklist) -> tuple[bytes, ...]:
+    data = token.claims.get(eat.PCR_QUOTE)
+    if not isinstance(data, bytes) or not isinstance(token.claims.get(eat.PCR_LOG), bytes):
         checks.refuse("quote", "the token does not hold a PCR quote and its log")
-    if size not in (None, 17, 18) or isinstance(size, bool):
-        checks.refuse("log-device-status", "the token's size of the device status is not 17 or 18")
     quote = read_quote(data, checks)
     verify_quote(quote, fmc, checks, nonce=pcr_quote.nonce_for(token.nonce))
-    return replay(log, quote.pcrs, checks, status_size=size), quote.pcrs
+    return quote.pcrs
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What is measured, held together: it names no host, so hosts of one kind share it.
+
+    `measured` is the device's, `checks` are those that passed on the way.
+    """
+
+    boot: Boot | None
+    measured: tuple[Measured, ...]
+    firmware: tuple[Component, ...]
+    software: Component | None
+    checks: tuple[Check, ...]
+
+
+def _state(
+    token: Token,
+    chain: Chain,
+    pcrs: tuple[bytes, ...] | None,
+    context: Context,
+    checks: Checklist,
+) -> _State:
+    """Hold leaf, certificates, log and claims against each other, or recall what came of it.
+
+    The key has everything that goes into it. Raises EvidenceError.
+    """
+    log: Any = token.claims.get(eat.PCR_LOG)
+    size: Any = token.claims.get(eat.DEVICE_STATUS_SIZE)
+    if size not in (None, 17, 18) or isinstance(size, bool):
+        checks.refuse("log-device-status", "the token's size of the device status is not 17 or 18")
+    stated = tuple((layer.role, layer.multiple, layer.tcb_info_bytes) for layer in chain.layers)
+    key = (_State, stated, pcrs, log, size, token.debug_status, token.concise_evidence)
+    known: _State | None = context.certificates.recall(key)
+    if known is not None:
+        checks.adopt(known.checks)
+        return known
+    before = len(checks.passed)
+    nodes = chain.leaf.nodes or ()
+    device.check_owner(nodes, checks)
+    boot = None if pcrs is None else replay(log, pcrs, checks, status_size=size)
+    evidence = components.Evidence(chain=chain, nodes=nodes, pcrs=pcrs, boot=boot)
+    said = components.check(evidence, checks)
+    if boot is not None:
+        _debug_status(token, boot, checks)
+    state = _State(
+        boot,
+        components.device_measured(boot),
+        components.firmware_components(evidence, said),
+        claimed.check_claims(token.concise_evidence, evidence, said, context, checks),
+        checks.passed[before:],
+    )
+    context.certificates.keep(key, state)
+    return state
 
 
 def _debug_status(token: Token, boot: Boot, checks: Checklist) -> None:

@@ -70,7 +70,8 @@ class Layer:
     """A certificate's fields, and what its extensions say; an absent extension is None or empty.
 
     `digest` is SHA-256 of the certificate. `tcb_infos` are those of its MultiTcbInfo, or its one
-    TcbInfo; `multiple` says which, and `nodes` are the former as a DPE's measurements.
+    TcbInfo; `tcb_info_bytes` is their encoding, `multiple` says which of the two it is, and `nodes`
+    are the former as a DPE's measurements.
     `named_after_key`: serialNumber and key identifier are SHA-256 of the key, as in Caliptra's
     layers. `slug` and `title` are how checks and sentences call the certificate.
     """
@@ -95,6 +96,7 @@ class Layer:
     issuer_key_id: bytes | None
     ueid: bytes | None
     tcb_infos: tuple[dice.TcbInfo, ...]
+    tcb_info_bytes: bytes
     multiple: bool
     nodes: tuple[Node, ...] | None
     unknown_critical: tuple[str, ...]
@@ -147,6 +149,7 @@ def read_layer(data: bytes) -> Layer:
         issuer_key_id=issuer_key_id,
         ueid=ueid,
         tcb_infos=tcb_infos,
+        tcb_info_bytes=found.get(dice.OID_MULTI_TCB_INFO, found.get(dice.OID_TCB_INFO, b"")),
         multiple=multiple,
         nodes=read_nodes(tcb_infos) if multiple else None,
         unknown_critical=tuple(

@@ -1,0 +1,86 @@
+"""What is recalled instead of worked out again never changes a verdict."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from casemate.attestation.appraisal import policy
+from casemate.attestation.appraisal.document import document
+from casemate.attestation.certificates import VerifiedCertificates
+from casemate.attestation.endorsements import NamedBytes
+from casemate.attestation.reference import store
+from casemate.attestation.states import State
+from casemate.formats.corim import manifest
+from casemate.formats.corim.manifest import Corim, Validity
+from tests.attestation import hosts
+from tests.attestation.references import corim_of, references_of
+from tests.attestation.verifiers import appraise, good_corim, host, verified, verifier
+from tests.rot.devices import firmware
+
+HOSTS: dict[str, dict[str, Any]] = {
+    "good": {"number": 1},
+    "another good one": {"number": 2},
+    "other firmware": {"number": 3, "code": firmware(rt=b"other")},
+    "debug unlocked": {"number": 4, "debug_locked": False},
+    "older": {"number": 5, "code": firmware(svn=2)},
+}
+POLICIES = {
+    "development": policy.built_in("development"),
+    "default": policy.built_in("default"),
+    "host": policy.read(
+        b'name = "h"\nversion = "1"\nextends = "development"\n[[clause]]\nname = "known"\n'
+        b'when = \'host.kind != "idevid" || !fresh\'\nstate = "warning"\nsentence = "x"\n',
+        "h",
+    ),
+    "svn": policy.read(
+        b'name = "s"\nversion = "1"\nextends = "development"\n[[clause]]\nname = "svn"\n'
+        b'when = "has(facts.svn) && facts.svn < 5"\nstate = "warning"\nsentence = "{svn}"\n',
+        "s",
+    ),
+}
+
+
+def test_verdicts_with_a_long_memory_are_those_without_any() -> None:
+    tokens = {name: hosts.boot(**made).token() for name, made in HOSTS.items()}
+    sets = {
+        "good": references_of(good_corim()),
+        "none": references_of(),
+        "other": references_of(corim_of(verified(tokens["other firmware"]).components)),
+    }
+    memory = VerifiedCertificates()
+    for _ in range(2):
+        for by, references, token in itertools.product(POLICIES.values(), sets.values(), tokens):
+            given: dict[str, Any] = {"policy": by, "references": references}
+            remembered = appraise(tokens[token], using=verifier(certificates=memory, **given))
+            fresh = appraise(tokens[token], using=verifier(**given))
+            assert document(remembered) == document(fresh)
+
+
+def test_a_reference_value_that_ends_is_not_recalled_beyond_its_end() -> None:
+    corim = manifest.decode(good_corim())
+    assert isinstance(corim, Corim)
+    begin, end = hosts.AT - timedelta(hours=1), hosts.AT + timedelta(hours=1)
+    limited = Corim(id="limited", tags=corim.tags, validity=Validity(begin, end))
+    file = NamedBytes(manifest.encode(limited), "limited")
+    references = store.load([file], signers=(), at=hosts.AT, take_unsigned=True)
+    using = verifier(references=references)
+    states = [
+        appraise(host().token(), using=using, at=at).state
+        for at in (hosts.AT, end, end + timedelta(seconds=1), begin, begin - timedelta(seconds=1))
+        for _ in range(2)
+    ]
+    assert (
+        states
+        == [State.AFFIRMING] * 4 + [State.WARNING] * 2 + [State.AFFIRMING] * 2 + [State.WARNING] * 2
+    )
+
+
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_a_small_memory_only_forgets(capacity: int) -> None:
+    using = verifier(certificates=VerifiedCertificates(capacity=1, read_capacity=capacity))
+    for number in (1, 2, 1, 2):
+        assert appraise(host(number).token(), using=using).state is State.AFFIRMING
