@@ -176,7 +176,7 @@ def test_an_import_leaves_no_half_written_file(
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("casemate.attestation.reference.folder.os.fsync", full)
+    monkeypatch.setattr("casemate.attestation.files.os.fsync", full)
     store = files / "store"
     result = run("import", files / "r.corim", "--store", store, "-s", files / "public.pem")
     assert result.exit_code == 1

@@ -132,10 +132,16 @@ def read_integer(element: Element) -> int:
 def read_oid(element: Element) -> str:
     """The dotted form of an OBJECT IDENTIFIER. Raises DerError if malformed."""
     element.expect(OID, "OBJECT IDENTIFIER")
-    dotted, wrong = _dotted(element.content)
+    text, wrong = _dotted(element.content)
     if wrong:
         raise DerError(f"OBJECT IDENTIFIER {wrong}", element.offset)
-    return dotted
+    return text
+
+
+def dotted(content: bytes) -> str:
+    """The dotted form of an identifier's content, in hexadecimal where it is malformed."""
+    text, wrong = _dotted(content)
+    return content.hex() if wrong else text
 
 
 @lru_cache(maxsize=1024)

@@ -11,11 +11,8 @@ guessed.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +21,7 @@ from typing import Any
 
 from casemate.attestation.collateral.wanted import Kind
 from casemate.attestation.errors import InfrastructureError
+from casemate.attestation.files import write_whole
 from casemate.formats import strict_json
 from casemate.formats.strict_json import JsonError
 
@@ -138,9 +136,9 @@ class CollateralStore:
         blob = self.folder / "blobs" / item.digest.hex()
         try:
             if not blob.exists():
-                _write(blob, item.data)
+                write_whole(blob, item.data)
             text = json.dumps(item.describe(), indent=1).encode()
-            _write(self._item_file(item.kind, item.key), text)
+            write_whole(self._item_file(item.kind, item.key), text)
         except OSError as error:
             raise InfrastructureError(
                 f"{self.folder}: collateral cannot be stored: {error.strerror}",
@@ -188,19 +186,3 @@ def _unreadable(path: Path, error: OSError) -> InfrastructureError:
         f"{path}: collateral cannot be read: {error.strerror}",
         advice="see who owns the folder and that the disk is well",
     )
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise

@@ -13,7 +13,6 @@ from casemate.formats import der_reader
 from casemate.formats.cbor import Tag
 from casemate.formats.corim.measurement import TAG_OID, TAG_UUID, Digest, Environment, Measurement
 from casemate.formats.corim.triples import Triples
-from casemate.formats.der_reader import DerError
 
 #: What a row of an explanation has: kind of triple, environment, what it says.
 Row = tuple[str, str, str]
@@ -40,21 +39,13 @@ def type_text(tag: Tag) -> str:
     """A class id, instance, group or key: text where it is printable, else what it is."""
     value = tag.value
     if tag.number == TAG_OID:
-        return _oid(value)
+        return der_reader.dotted(value)
     if isinstance(value, Digest):
         return f"digest {value.value.hex()}"
     if isinstance(value, bytes):
         plain = value.isascii() and value.decode("ascii", "replace").isprintable() and value
         return value.decode() if plain and tag.number != TAG_UUID else value.hex()
     return " ".join(str(value).split())
-
-
-def _oid(content: bytes) -> str:
-    try:
-        element = der_reader.parse_one(b"\x06" + bytes((len(content),)) + content, 0x06, "oid")
-        return der_reader.read_oid(element)
-    except (DerError, ValueError):
-        return content.hex()
 
 
 def rows(triples: Triples) -> Iterator[Row]:

@@ -9,11 +9,8 @@ to the folder decides what is trusted. `casemate appraise --reference DIR` reads
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +18,7 @@ from pathlib import Path
 
 from casemate.attestation.endorsements import NamedBytes
 from casemate.attestation.errors import InfrastructureError, InputError
+from casemate.attestation.files import write_whole
 from casemate.attestation.reference import manifest as manifests
 from casemate.attestation.reference.manifest import KNOWN_PROFILES, Manifest
 from casemate.attestation.reference.store import ReferenceSet
@@ -69,7 +67,6 @@ class ReferenceFolder:
     def add_signer(self, spki: bytes) -> None:
         """Let a key (DER) sign from now on. Raises InfrastructureError."""
         folder = self.path / "signers"
-        _make(folder)
         _write(folder / f"{hashlib.sha256(spki).hexdigest()[:16]}.der", spki)
 
     def add(
@@ -101,7 +98,6 @@ class ReferenceFolder:
         ReferenceSet((*there.manifests, found))
         if found.signed_by is not None:
             self.add_signer(found.signed_by.signer)
-        _make(self.path)
         _write(path, file.data)
         return Imported(found, path, new=True)
 
@@ -129,32 +125,8 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InfrastructureError(f"{folder}: {error.strerror}") from None
-
-
 def _write(path: Path, data: bytes) -> None:
-    """Write a file whole, on disk before it has its name."""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".importing-")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_whole(path, data)
     except OSError as error:
         raise InfrastructureError(f"{path}: {error.strerror}") from None

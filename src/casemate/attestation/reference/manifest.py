@@ -22,7 +22,6 @@ from casemate.formats.corim.comid import TAG_COMID, Comid
 from casemate.formats.corim.manifest import Corim, SignedCorim, Validity
 from casemate.formats.corim.measurement import TAG_OID
 from casemate.formats.corim.reading import CorimError, Form, Forms
-from casemate.formats.der_reader import DerError
 
 #: Profiles that are understood; a manifest of another one is refused whole (section 4.1.4).
 KNOWN_PROFILES: frozenset[str] = frozenset()
@@ -69,15 +68,8 @@ class Manifest:
 
 
 def profile_name(profile: Tag) -> str:
-    """A profile as people write it. An object identifier that is malformed is in hexadecimal."""
-    if profile.number != TAG_OID:
-        return str(profile.value)
-    content: bytes = profile.value
-    try:
-        element = der_reader.parse_one(b"\x06" + bytes((len(content),)) + content, 0x06, "profile")
-        return der_reader.read_oid(element)
-    except (DerError, ValueError):
-        return content.hex()
+    """A profile as people write it: its URI, or the dotted object identifier."""
+    return der_reader.dotted(profile.value) if profile.number == TAG_OID else str(profile.value)
 
 
 def read(

@@ -12,7 +12,7 @@ from casemate.formats import cbor
 from casemate.formats.cbor import Tag
 from casemate.formats.corim import triples, values
 from casemate.formats.corim.measurement import TAG_OID, TAG_UUID, Environment
-from casemate.formats.corim.reading import TAG_URI, Forms, Node, extended, root
+from casemate.formats.corim.reading import Forms, Node, extended, root
 from casemate.formats.corim.triples import DomainTriple, KeyTriple, MeasurementTriple
 
 TAG_EVIDENCE = 571
@@ -77,7 +77,7 @@ def decode(data: bytes, *, path: str = "", forms: Forms | None = None) -> Concis
         software=inner.list("coswid", "", _software),
         attest_key=inner.list("attest-key", "", _keys),
         id=found.maybe("id", lambda item: values.choice(item, (TAG_UUID, TAG_OID))),
-        profile=found.maybe("profile", _profile),
+        profile=found.maybe("profile", values.profile),
         extensions=found.extensions,
         triple_extensions=inner.extensions,
     )
@@ -101,11 +101,6 @@ def encode(evidence: ConciseEvidence, *, tagged: bool = False) -> bytes:
         result[2] = evidence.profile
     content = extended(result, evidence.extensions)
     return cbor.encode(Tag(TAG_EVIDENCE, content) if tagged else content)
-
-
-def _profile(node: Node) -> Tag:
-    number, inner = node.tagged(TAG_URI, TAG_OID)
-    return Tag(number, inner.text() if number == TAG_URI else inner.octets())
 
 
 def _keys(node: Node) -> KeyTriple:

@@ -15,7 +15,7 @@ from casemate.formats import cbor, cose
 from casemate.formats.cbor import Tag
 from casemate.formats.corim import comid
 from casemate.formats.corim.comid import TAG_COMID, Comid, Entity, TagIdentity
-from casemate.formats.corim.measurement import TAG_OID, Digest
+from casemate.formats.corim.measurement import Digest
 from casemate.formats.corim.reading import (
     MOST_ITEMS,
     TAG_TIME,
@@ -28,7 +28,7 @@ from casemate.formats.corim.reading import (
     root,
 )
 from casemate.formats.corim.triples import tag_id
-from casemate.formats.corim.values import digest
+from casemate.formats.corim.values import digest, profile
 
 TAG_CORIM, TAG_COSWID, TAG_TAG_LIST = 501, 505, 508
 _OLD_OUTER, _OLD_SIGNED = 500, 502
@@ -240,7 +240,7 @@ def _corim(node: Node) -> Corim:
         id=tag_id(found["id"]),
         tags=found["tags"].all("", _tag),
         dependent=found.list("dependent", "", _locator),
-        profile=found.maybe("profile", _profile),
+        profile=found.maybe("profile", profile),
         validity=found.maybe("validity", _validity),
         entities=found.list("entities", "", comid.entity),
         extensions=found.extensions,
@@ -277,11 +277,6 @@ def _encode_tag(tag: Comid | TagList | PassedThrough) -> Tag:
         2: _encode_validity(tag.validity),
     }
     return Tag(TAG_TAG_LIST, cbor.encode(content))
-
-
-def _profile(node: Node) -> Tag:
-    number, inner = node.tagged(TAG_URI, TAG_OID)
-    return Tag(number, inner.text() if number == TAG_URI else inner.octets())
 
 
 def _validity(node: Node) -> Validity:

@@ -35,7 +35,7 @@ from casemate.formats.corim.measurement import (
     SvnKind,
     Version,
 )
-from casemate.formats.corim.reading import Form, Node, extended
+from casemate.formats.corim.reading import TAG_URI, Form, Node, extended
 
 _TAG_IPV4, _TAG_IPV6 = 52, 54
 _ADDRESS_SIZES = {_TAG_IPV4: 4, _TAG_IPV6: 16}
@@ -94,6 +94,12 @@ def encode_choice(tag: Tag) -> Tag:
     if isinstance(tag.value, Digest):
         return Tag(tag.number, _encode_digest(tag.value))
     return Tag(tag.number, cbor.decode(tag.value)) if tag.number == TAG_COSE_KEY else tag
+
+
+def profile(node: Node) -> Tag:
+    """A profile-type-choice: Tag(32, URI) or Tag(111, content of an OID)."""
+    number, inner = node.tagged(TAG_URI, TAG_OID)
+    return Tag(number, inner.text() if number == TAG_URI else inner.octets())
 
 
 def environment(node: Node) -> Environment:
