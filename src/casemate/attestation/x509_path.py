@@ -19,6 +19,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
+from itertools import pairwise
 
 from casemate.attestation.certificates import VerifiedCertificates
 from casemate.attestation.checks import Checklist
@@ -33,25 +35,34 @@ LONGEST_PATH = 8
 MOST_CANDIDATES = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PathCertificate:
-    """A certificate: its bytes, its fields and where it came from."""
+    """A certificate: its bytes, its fields and where it came from (`name`).
+
+    What is read from the fields is read when first asked for, and kept: an endorsed certificate
+    serves many appraisals. So there are no slots.
+    """
 
     der: bytes
     fields: x509.Certificate
     name: str
 
+    @cached_property
+    def common_name(self) -> str:
+        """Its subject's common name, for people."""
+        return common_name(self.fields.subject)
+
     @property
     def title(self) -> str:
         """How people call it: its common name and its file."""
-        return f"{common_name(self.fields.subject)} ({self.name})"
+        return f"{self.common_name} ({self.name})"
 
-    @property
+    @cached_property
     def not_before(self) -> datetime:
         """The start of its validity."""
         return _time(self.fields.not_before)
 
-    @property
+    @cached_property
     def not_after(self) -> datetime:
         """The end of its validity."""
         return _time(self.fields.not_after)
@@ -92,8 +103,12 @@ def common_name(name: bytes) -> str:
 
 
 def _time(text: str) -> datetime:
+    """The time of fourteen digits and Z, as the certificate's reader has checked them."""
     try:
-        return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+        year, month, day, hour, minute, second = (
+            int(text[start:end]) for start, end in pairwise((0, 4, 6, 8, 10, 12, 14))
+        )
+        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         raise DerError(f"malformed time {text!r}", 0) from None
 

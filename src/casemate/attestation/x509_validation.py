@@ -12,7 +12,7 @@ from datetime import datetime
 from casemate.attestation.checks import Checklist
 from casemate.attestation.endorsements import Endorsements
 from casemate.attestation.revocation import require_unrevoked
-from casemate.attestation.x509_path import Path, PathCertificate, common_name
+from casemate.attestation.x509_path import Path, PathCertificate
 from casemate.formats import x509
 from casemate.formats.der_reader import DerError
 
@@ -65,7 +65,7 @@ def _require_authority(issuer: PathCertificate, below: int, checks: Checklist) -
         "authority",
         signs,
         f"{issuer.title} may not sign certificates but signed one",
-        passed=f"{common_name(issuer.fields.subject)} may issue certificates",
+        passed=f"{issuer.common_name} may issue certificates",
     )
 
 
@@ -97,5 +97,5 @@ def _require_valid(certificate: PathCertificate, at: datetime, checks: Checklist
         "validity",
         True,
         "",
-        passed=f"{common_name(certificate.fields.subject)} is valid until {end:%Y-%m-%d}",
+        passed=f"{certificate.common_name} is valid until {end:%Y-%m-%d}",
     )
