@@ -193,6 +193,24 @@ def test_a_bit_in_what_is_signed(position: int, data: st.DataObject) -> None:
         family.verify({**roles, role: (Piece(bytes(flipped)),)}, GOOD.context())
 
 
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_bit_in_the_agents_json(data: st.DataObject) -> None:
+    evidence, family = _good_json(), FILES[1]
+    covered = data.draw(st.sampled_from(family.covered("evidence", evidence)))
+    flipped = bytearray(evidence)
+    flipped[data.draw(st.sampled_from(covered))] ^= 1 << data.draw(st.integers(0, 7))
+    context = GOOD.context()
+    without_vcek = dataclasses.replace(
+        context.endorsements, certificates=context.endorsements.certificates[1:]
+    )
+    with pytest.raises(EvidenceError):
+        family.verify(
+            {"evidence": (Piece(bytes(flipped)),)},
+            dataclasses.replace(context, endorsements=without_vcek),
+        )
+
+
 @settings(max_examples=120, deadline=None)
 @given(st.integers(0), st.integers(0, 7))
 def test_a_bit_anywhere_never_changes_the_claims(position: int, bit: int) -> None:
@@ -210,6 +228,13 @@ def test_a_bit_anywhere_never_changes_the_claims(position: int, bit: int) -> Non
 
 
 _GOOD: list[Piece] = []
+_JSON: list[bytes] = []
+
+
+def _good_json() -> bytes:
+    if not _JSON:
+        _JSON.append(GOOD.json_evidence().data)
+    return _JSON[0]
 
 
 def _good() -> list[Piece]:

@@ -15,6 +15,7 @@ from casemate.attestation.errors import EvidenceError, InfrastructureError
 from casemate.attestation.evidence.family import Context, Piece, Verified
 from casemate.attestation.evidence.registry import families, select
 from casemate.attestation.evidence.sev_snp import ROLE, SevSnp
+from casemate.attestation.input import sort
 from casemate.formats import sev_snp
 from casemate.formats.sev_snp import Product, SigningKey
 from tests.attestation import real_data
@@ -135,6 +136,16 @@ def test_a_root_that_nobody_named() -> None:
     verify(platform.evidence(), platform.context(anchors=(for_snp,)))
     without_root = platform.endorsements().certificates[:2]
     verify(platform.evidence(), platform.context(certificates=without_root))
+
+
+def test_a_root_in_a_chain_file_is_no_anchor() -> None:
+    platform = Platform()
+    chain = platform.endorsements().certificates
+    as_endorsement = sort(endorsements=chain, families=families()).endorsements
+    assert refused(platform.evidence(), Context(at=AT, endorsements=as_endorsement)) == "anchor"
+    for anchors in ([chain[2]], [NamedBytes(platform.ark.anchor.spki, "ark.pub")]):
+        named = sort(endorsements=chain, anchors=anchors, families=families()).endorsements
+        verify(platform.evidence(), Context(at=AT, endorsements=named))
 
 
 def test_validity_at_the_time_of_appraisal() -> None:

@@ -7,7 +7,9 @@ Each file's kind is read from its bytes; what the operator says decides only how
   is none of these stays evidence, to be refused as such.
 - given as endorsement: PEM or DER certificates, CRLs, certificate requests, public keys, JWK, TDX
   collateral. A self-signed certificate, a request (an IDevID's) or a bare key that somebody names
-  here is an anchor: whoever names it vouches for it. Bare keys also sign CoRIMs.
+  here is an anchor: whoever names it vouches for it. Bare keys also sign CoRIMs. But a chain file
+  is not a word about its root: for families whose vendors' roots are pinned (SEV-SNP, TDX), a
+  self-signed certificate counts only if it is a pinned one, or given as anchor.
 - given as anchor: the same, and every certificate is one, whoever issued it.
 - given as reference: CoRIM, CoMID; `reference.store` reads them.
 
@@ -23,7 +25,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from casemate.attestation.endorsements import Endorsements, NamedBytes, TrustAnchor
 from casemate.attestation.errors import InputError
-from casemate.attestation.evidence.family import Family, Piece
+from casemate.attestation.evidence.family import Family, FamilyName, Piece
 from casemate.attestation.evidence.registry import select_what_fits
 from casemate.formats import cmw, cose, x509
 from casemate.formats.cmw import MessageKind
@@ -50,6 +52,12 @@ LARGEST_FILE = 16 * 1024 * 1024
 MOST_FILES = 10_000
 #: Fields that a TDX collateral has, as dcap-qvl writes it.
 _TDX_FIELDS = frozenset({"tcb_info", "qe_identity", "pck_crl"})
+#: Families whose anchors may come from a chain file: those of no vendor with pinned roots.
+_WITHOUT_PINNED_ROOTS = frozenset(FamilyName) - {
+    FamilyName.SEV_SNP,
+    FamilyName.TDX,
+    FamilyName.AZURE_SNP_VTPM,
+}
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----\s(.*?)-----END \1-----", re.DOTALL)
 #: Encoded tags of an unsigned CoRIM (501), its predecessors (500, 502) and a CoMID (506).
 _REFERENCE_TAGS = tuple(bytes((0xD9, 0x01, low)) for low in (0xF4, 0xF5, 0xF6, 0xFA))
@@ -154,7 +162,12 @@ def sort(
         _sort_endorsement(file, found, always=False)
     for file in anchors:
         _sort_endorsement(file, found, always=True)
-    unique = {anchor.spki + anchor.subject: anchor for anchor in found.anchors}
+    unique: dict[bytes, TrustAnchor] = {}
+    for anchor in found.anchors:
+        known = unique.setdefault(anchor.spki + anchor.subject, anchor)
+        if not anchor.purposes or not known.purposes:
+            # Named outright beside being in a chain file: for all families.
+            unique[anchor.spki + anchor.subject] = replace(anchor, purposes=frozenset())
     return Given(
         pieces=tuple(found.pieces),
         endorsements=Endorsements(
@@ -385,9 +398,11 @@ def _is_signed_reference(data: bytes) -> bool:
 
 def _certificate_anchor(part: NamedBytes, *, always: bool) -> TrustAnchor | None:
     certificate = x509.read_certificate(part.data)
-    if not always and certificate.issuer != certificate.subject:
+    if always:
+        return TrustAnchor(certificate.spki, part.name, certificate.subject)
+    if certificate.issuer != certificate.subject:
         return None
-    return TrustAnchor(certificate.spki, part.name, certificate.subject)
+    return TrustAnchor(certificate.spki, part.name, certificate.subject, _WITHOUT_PINNED_ROOTS)
 
 
 def _request_key(part: NamedBytes) -> bytes:

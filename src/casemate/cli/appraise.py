@@ -125,7 +125,8 @@ def appraise(
 
     EVIDENCE are the files of one host; each file's kind is read from its bytes, and a folder stands
     for its files. A self-signed certificate, certificate request or public key given with
-    --endorsement is an anchor that trust may end at.
+    --endorsement is an anchor that trust may end at; for SEV-SNP and TDX, whose vendors' roots are
+    known, a root of another's must be named with --anchor.
 
     \b
     Exit codes (with --bulk, of the worst host):

@@ -43,9 +43,10 @@ from casemate.attestation.evidence.sev_snp import authenticate
 from casemate.attestation.evidence.tpm.claims import component as tpm_component
 from casemate.attestation.evidence.tpm.quote import is_signed_by, read_quote, verify_registers
 from casemate.attestation.x509_path import PathCertificate, read
-from casemate.formats import azure_hcl, strict_json, tcg_event_log, tpm_quote_json
+from casemate.formats import azure_hcl, sev_snp, strict_json, tcg_event_log, tpm_quote_json
 from casemate.formats.azure_hcl import HclError, HclReport, ReportType, RuntimeClaims
 from casemate.formats.der_reader import DerError
+from casemate.formats.sev_snp import SevSnpError
 from casemate.formats.strict_json import JsonError
 from casemate.formats.tpm import Algorithm, Signature
 from casemate.formats.tpm_quote_json import JsonQuote
@@ -126,14 +127,20 @@ class AzureSnpVtpmJson:
         checks.require("pieces", len(found) == 1, f"expected one piece, found {len(found)}")
         try:
             parts = _read_evidence(found[0])
-        except (JsonError, HclError, DerError) as error:
+        except (JsonError, HclError, DerError, SevSnpError) as error:
             checks.refuse("form", f"{found[0].name}: {error}")
         return _verify(parts, found, context, checks)
 
     def covered(self, role: str, data: bytes) -> tuple[range, ...]:
-        """The quote's values, which stand as they are in the text."""
-        quote = strict_json.decode(data)["tpm_quote"]
-        return tpm_quote_json.covered_values(data, tpm_quote_json.from_value(quote))
+        """All of its values but the version: hexadecimal and base64 in their one form."""
+        value = strict_json.decode(data)
+        quote = tpm_quote_json.covered_values(data, tpm_quote_json.from_value(value["tpm_quote"]))
+        texts = []
+        for name in ("hcl_report", "vcek"):
+            text = value[name].rstrip("=").encode()
+            start = data.index(b'"' + text) + 1
+            texts.append(range(start, start + len(text)))
+        return (*quote, *texts)
 
 
 def _read_evidence(piece: Piece) -> _Parts:
@@ -145,11 +152,13 @@ def _read_evidence(piece: Piece) -> _Parts:
     for name in ("hcl_report", "vcek"):
         if not isinstance(value[name], str):
             raise JsonError(f"{name}: expected base64url")
-    vcek = NamedBytes(azure_hcl.decode_base64url(value["vcek"]), f"{piece.name}: vcek")
+    vcek = read(NamedBytes(azure_hcl.decode_base64url(value["vcek"]), f"{piece.name}: vcek"))
+    # Read here, so that one whose extensions are broken is this evidence's fault.
+    sev_snp.read_signer(vcek.fields)
     return _Parts(
         azure_hcl.decode_base64url(value["hcl_report"]),
         tpm_quote_json.from_value(value["tpm_quote"]),
-        certificates=(read(vcek),),
+        certificates=(vcek,),
         version=int(value["version"]),
     )
 
