@@ -228,6 +228,24 @@ def test_many_messages_never_share_an_iv(web: Partition) -> None:
     assert made.private.decrypt_many(made.public.encrypt_many(messages)) == messages
 
 
+def test_threads_with_many_messages_never_wait_for_each_others_places(web: Partition) -> None:
+    key = web.generate_secret(Algorithm.SECRET_256, label="batch")
+    # Five windows of 32 are more than the 64 places of the connection.
+    messages = [number.to_bytes(4) for number in range(2000)]
+    expected = key.sign_many(messages)
+    results: list[bool] = []
+
+    def work() -> None:
+        results.extend(key.sign_many(messages) == expected for _ in range(5))
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert results == [True] * 25
+
+
 def test_threads_share_a_partition(web: Partition) -> None:
     made = pair(web, Algorithm.P256)
     failures: list[BaseException] = []

@@ -166,8 +166,8 @@ def test_partitions_come_and_go(module: RunningModule, reader: MetricsReader) ->
         admin.call("partition.create", name="db", policy={})
         with module.connect("db") as db:
             db.random(8)
-        first = until(reader.snapshot, lambda s: len(s.partitions) == 2 and bool(kinds(s, "db")))
         random = Kind(Operation.RANDOM, None)
+        first = until(reader.snapshot, lambda s: count(s, random, "db") == 1)
         assert count(first, random, "db") == 1
         assert count(first, random, "web") == 0
         admin.call("partition.destroy", name="db")

@@ -179,16 +179,19 @@ impl Metrics {
     pub fn totals(&self) -> (u64, u64) {
         let used = self.word32(head::USED).load(Ordering::Acquire) as usize;
         let mut totals = (0u64, 0u64);
-        for place in (0..used.min(AREAS)).flat_map(|area| (0..ENTRIES).map(move |e| (area, e))) {
-            let at = HEAD_BYTES + place.0 * AREA_BYTES + place.1 * ENTRY_BYTES;
-            if self.word32(at + entry::OPERATION).load(Ordering::Acquire) == 0 {
-                continue;
+        for area in 0..used.min(AREAS) {
+            for index in 0..ENTRIES {
+                let at = HEAD_BYTES + area * AREA_BYTES + index * ENTRY_BYTES;
+                // What lies behind the first free entry was never touched, and takes no memory.
+                if self.word32(at + entry::OPERATION).load(Ordering::Acquire) == 0 {
+                    break;
+                }
+                totals.1 += self.word64(at + entry::ERRORS).load(Ordering::Relaxed);
+                totals.0 += (0..BUCKETS)
+                    .map(|bucket| self.word64(at + entry::BUCKETS + 8 * bucket))
+                    .map(|count| count.load(Ordering::Relaxed))
+                    .sum::<u64>();
             }
-            totals.1 += self.word64(at + entry::ERRORS).load(Ordering::Relaxed);
-            totals.0 += (0..BUCKETS)
-                .map(|bucket| self.word64(at + entry::BUCKETS + 8 * bucket))
-                .map(|count| count.load(Ordering::Relaxed))
-                .sum::<u64>();
         }
         totals
     }
@@ -259,7 +262,7 @@ fn key_of(operation: u32, mechanism: u32) -> u64 {
 }
 
 /// Places of `Figures::recent`.
-const RECENT: usize = 16;
+const RECENT: usize = 64;
 /// An empty place: for what no operation is, the entry of all others is the right one.
 const NOBODY: Kind = Kind {
     operation: u16::MAX,

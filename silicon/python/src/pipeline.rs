@@ -89,16 +89,25 @@ impl Batch<'_> {
         answers: &mut Answers,
     ) -> Result<(), SubmitError> {
         let mut patience = Connection::patience();
+        let mut tickets = Vec::with_capacity(self.window);
         let mut next = 0;
         loop {
-            while next < self.data.len() && under_way.len() < self.window.max(1) {
-                match connection.submit(&self.request(next)) {
-                    Ok(ticket) => under_way.push_back(ticket),
-                    // One of those under way has what it needs.
-                    Err(SubmitError::NoBulk) if !under_way.is_empty() => break,
+            let room = self.window.max(1) - under_way.len();
+            let end = self.data.len().min(next + room);
+            if next < end {
+                let requests: Vec<Request<'_>> = (next..end).map(|at| self.request(at)).collect();
+                let sent = if under_way.is_empty() {
+                    connection.submit_many(&requests, &mut tickets)
+                } else {
+                    connection.try_submit_many(&requests, &mut tickets)
+                };
+                match sent {
+                    Ok(count) => next += count,
+                    // Those under way have what it needs, or others do: on with taking answers.
+                    Err(SubmitError::Busy | SubmitError::NoBulk) if !under_way.is_empty() => {}
                     Err(error) => return Err(error),
                 }
-                next += 1;
+                under_way.extend(tickets.drain(..));
             }
             let mut due = match under_way.front() {
                 None => return Ok(()),

@@ -257,6 +257,20 @@ impl Connection {
         }
     }
 
+    /// As `submit_many`, for a caller that has answers to take: `Busy` where there is no room.
+    pub fn try_submit_many(
+        &self,
+        requests: &[Request<'_>],
+        tickets: &mut Vec<Ticket>,
+    ) -> Result<usize, SubmitError> {
+        match self {
+            Self::Ring(ring) => {
+                ring.try_submit_many(requests, |ticket| tickets.push(Ticket::Ring(ticket)))
+            }
+            Self::Stream(_) => self.submit_many(requests, tickets),
+        }
+    }
+
     /// Whether the answer is there.
     pub fn is_ready(&self, ticket: &Ticket) -> bool {
         match (self, ticket) {

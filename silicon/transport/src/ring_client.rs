@@ -276,12 +276,31 @@ impl RingConnection {
     pub fn submit_many(
         &self,
         requests: &[Request<'_>],
+        keep: impl FnMut(Ticket),
+    ) -> Result<usize, SubmitError> {
+        self.submit_batch(requests, None, keep)
+    }
+
+    /// As `submit_many`, for a caller that has answers to take: `Busy` where there is no slot, since
+    /// callers that wait for each other's slots would wait for ever.
+    pub fn try_submit_many(
+        &self,
+        requests: &[Request<'_>],
+        keep: impl FnMut(Ticket),
+    ) -> Result<usize, SubmitError> {
+        self.submit_batch(requests, Some(0), keep)
+    }
+
+    fn submit_batch(
+        &self,
+        requests: &[Request<'_>],
+        first_kept: Option<u32>,
         mut keep: impl FnMut(Ticket),
     ) -> Result<usize, SubmitError> {
         let mut bits = 0;
         let mut count = 0;
         for request in requests {
-            match self.place(request, (count > 0).then_some(0), 0) {
+            match self.place(request, if count > 0 { Some(0) } else { first_kept }, 0) {
                 Ok(ticket) => {
                     bits |= 1 << ticket.slot;
                     count += 1;

@@ -79,7 +79,9 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str))
 
 
-_RIGHT = frozenset({"keys", "sessions", "connections", "operations", "bits", "us", "ms"})
+_RIGHT = frozenset(
+    {"keys", "sessions", "connections", "operations", "errors", "queue", "bits", "us", "ms"}
+)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -25,7 +25,7 @@ from casemate.cli._module import (
 @json_option
 @reports_errors
 def status(runtime: Path | None, as_json: bool) -> None:
-    """Show the module's state and its partitions.
+    """Show the module's state and its partitions; `casemate top` shows them at work.
 
     \b
     Exit codes: 0 operational; 1 no module answers; 4 the module runs but does not serve.
@@ -66,7 +66,17 @@ def render_partitions(partitions: list[dict[str, Any]]) -> None:
         click.echo("no partitions; make one with: casemate partition create NAME")
         return
     print_table(
-        ["partition", "state", "keys", "sessions", "connections", "operations", "policy"],
+        [
+            "partition",
+            "state",
+            "keys",
+            "sessions",
+            "connections",
+            "operations",
+            "errors",
+            "queue",
+            "policy",
+        ],
         [_row(partition) for partition in partitions],
     )
 
@@ -89,6 +99,8 @@ def _row(partition: dict[str, Any]) -> list[str]:
         of("sessions", "sessions"),
         of("connections", "connections"),
         str(used.get("operations", "-")),
+        str(used.get("errors", "-")),
+        str(used["waiting"] + used["in_hand"]) if used else "-",
         ", ".join(notes),
     ]
 

@@ -361,6 +361,8 @@ _COUNTS = (
     "mapped_bytes",
     "operations",
     "errors",
+    "waiting",
+    "in_hand",
     "pin_initialised",
 )
 
