@@ -343,11 +343,18 @@ def pcrs(*, choice: Choice, as_json: bool) -> None:
 
 @rot.command()
 @boot_options
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File for the log's entries, as evidence beside a quote.",
+)
 @json_option
 @reports_rot_errors
-def log(*, choice: Choice, as_json: bool) -> None:
+def log(*, choice: Choice, out: Path | None, as_json: bool) -> None:
     """Show the PCR log after a cold boot, and whether it replays to the PCRs."""
     root = choice.boot()
+    if out is not None:
+        _write(out, pcr_log.encode(root.pcrs.log))
     size = len(device_status(root.fuses, root.measured.cold_boot, root.rom))
     replayed = pcr_log.replay(root.pcrs.log, size)
     agrees = all(root.pcrs.values[index] == value for index, value in replayed.items())
@@ -397,10 +404,7 @@ def quote(*, choice: Choice, nonce: bytes, algorithm: str, out: Path | None, as_
     signer = root.subjects[LayerName.FMC_ALIAS][chosen]
     verify_quote(made, signer.public_key, nonce)
     if out is not None:
-        try:
-            out.write_bytes(pcr_quote.encode(made))
-        except OSError as error:
-            raise RotError(f"{out}: cannot be written: {error.strerror}") from None
+        _write(out, pcr_quote.encode(made))
     if as_json:
         print_json(
             {
@@ -425,6 +429,13 @@ def quote(*, choice: Choice, nonce: bytes, algorithm: str, out: Path | None, as_
     )
     if out is not None:
         _remark(f"written to {out}")
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise RotError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 rot.add_command(rot_dpe.dpe)
