@@ -213,6 +213,27 @@ def test_the_cache_of_certificates_spares_the_path_and_nothing_else() -> None:
     assert refused(platform.evidence(), later) == "expired"
 
 
+def test_what_a_host_brings_along_is_looked_into_beside_what_is_at_hand() -> None:
+    platform = Platform()
+    vcek, ask, ark = platform.endorsements().certificates
+    crl = NamedBytes(platform.ark.revocation_list(), "crl.der")
+    held = platform.endorsements(certificates=(ask, ark), revocations=(crl,))
+    with pytest.raises(InfrastructureError, match="VCEK"):
+        verify(platform.evidence(), Context(at=AT, endorsements=held))
+    stranger = Platform(maker="b")
+    along = Endorsements(anchors=(stranger.ark.anchor,), certificates=(vcek,))
+    both = held.with_(along)
+    assert both.certificates == (ask, ark, vcek) and both.anchors == held.anchors
+    facts = verify(platform.evidence(), Context(at=AT, endorsements=both)).components[0].facts
+    assert facts["revocation_checked"] is True
+    assert held.with_(Endorsements()) is held
+    twice = both.with_(Endorsements(certificates=(stranger.signer_certificate,)))
+    verify(platform.evidence(), Context(at=AT, endorsements=twice))
+    # What is at hand is not read again for each host that brings its own.
+    assert twice.layers[0] is held and twice.layers[1] is both.layers[1]
+    assert both.layers[1].anchors == ()
+
+
 def test_bytes_that_are_no_report() -> None:
     platform = Platform()
     good = platform.evidence().data

@@ -41,6 +41,10 @@ class TrustAnchor:
         return hashlib.sha256(self.spki).digest()
 
 
+#: Where `Endorsements.derived` keeps the parts that it was made of.
+_LAYERS = "layers"
+
+
 @dataclass(frozen=True, slots=True)
 class Endorsements:
     """Everything that verification may look into.
@@ -65,10 +69,24 @@ class Endorsements:
     derived: dict[str, Any] = field(init=False, default_factory=dict, compare=False, repr=False)
 
     def with_(self, along: Endorsements) -> Endorsements:
-        """These, and what came along with evidence: never its anchors."""
-        return replace(
+        """These, and what came along with evidence: never its anchors.
+
+        What was derived from these serves on (`layers`): a store of many certificates is not read
+        again for each host that brings its own.
+        """
+        if not (along.certificates or along.revocations or along.tdx_collateral):
+            return self
+        made = replace(
             self,
             certificates=(*self.certificates, *along.certificates),
             revocations=(*self.revocations, *along.revocations),
             tdx_collateral=(*self.tdx_collateral, *along.tdx_collateral),
         )
+        made.derived[_LAYERS] = (*self.layers, replace(along, anchors=()))
+        return made
+
+    @property
+    def layers(self) -> tuple[Endorsements, ...]:
+        """The parts that indexes are made of, each by itself; the first has all anchors."""
+        found: tuple[Endorsements, ...] = self.derived.get(_LAYERS, (self,))
+        return found

@@ -63,22 +63,26 @@ class _Subject:
     issuer: PathCertificate | None
 
 
-def statements_of(endorsements: Endorsements) -> Statements:
-    """The endorsements' statements, read when first asked for. Raises InfrastructureError."""
-    found = endorsements.derived.get("revocation")
+def statements_of(endorsements: Endorsements) -> tuple[Statements, ...]:
+    """The statements of each layer, read when first asked for. Raises InfrastructureError."""
+    return tuple(map(_statements_of, endorsements.layers))
+
+
+def _statements_of(layer: Endorsements) -> Statements:
+    found = layer.derived.get("revocation")
     if isinstance(found, Statements):
         return found
     statements = Statements()
-    for source in endorsements.revocations:
+    for source in layer.revocations:
         _read(source, statements)
-    endorsements.derived["revocation"] = statements
+    layer.derived["revocation"] = statements
     return statements
 
 
 def _read(source: NamedBytes, statements: Statements) -> None:
     try:
         crl = pyca.load_der_x509_crl(source.data)
-        issuer, parameters = _crl_fields(crl)
+        issuer, parameters = crl_fields(crl)
     except (ValueError, DerError) as error:
         try:
             response = ocsp.load_der_ocsp_response(source.data)
@@ -93,7 +97,7 @@ def _read(source: NamedBytes, statements: Statements) -> None:
         statements.crls.setdefault(issuer, []).append(_Crl(crl, parameters, source.name))
 
 
-def _crl_fields(crl: pyca.CertificateRevocationList) -> tuple[bytes, bytes]:
+def crl_fields(crl: pyca.CertificateRevocationList) -> tuple[bytes, bytes]:
     """The issuer's name and the parameters of the signature algorithm, both DER."""
     fields = der_reader.parse_one(crl.tbs_certlist_bytes, der_reader.SEQUENCE, "CRL").children()
     element = fields.next()
@@ -105,10 +109,10 @@ def _crl_fields(crl: pyca.CertificateRevocationList) -> tuple[bytes, bytes]:
 
 def is_revocation_checked(path: Path, endorsements: Endorsements) -> bool:
     """Whether a statement about some certificate on the path was at hand."""
-    statements = statements_of(endorsements)
     return any(
         certificate.fields.issuer in statements.crls
         or certificate.fields.serial in statements.responses
+        for statements in statements_of(endorsements)
         for certificate in path.certificates
     )
 
@@ -127,8 +131,10 @@ def require_unrevoked(
         above = path.certificates[position + 1 : position + 2]
         issuer = above[0] if above else None
         subject = _Subject(certificate, issuer.fields.spki if issuer else path.anchor_spki, issuer)
-        spoken = _ask_crls(subject, statements, checks, endorsements, at)
-        spoken += _ask_responders(subject, statements, checks, endorsements, at)
+        spoken = 0
+        for found in statements:
+            spoken += _ask_crls(subject, found, checks, endorsements, at)
+            spoken += _ask_responders(subject, found, checks, endorsements, at)
         if spoken:
             checks.require("revocation", True, "", passed=f"{certificate.title} is not revoked")
         elif endorsements.require_revocation:

@@ -133,12 +133,15 @@ class CertificateIndex:
         return self._by_subject.get(name, ())[:MOST_CANDIDATES]
 
 
-def index_of(endorsements: Endorsements) -> CertificateIndex:
-    """The endorsements' certificates, indexed when first asked for."""
-    found = endorsements.derived.get("x509-path")
+def indexes_of(endorsements: Endorsements) -> tuple[CertificateIndex, ...]:
+    """The endorsements' certificates, an index for each layer, made when first asked for."""
+    return tuple(map(_index_of, endorsements.layers))
+
+
+def _index_of(layer: Endorsements) -> CertificateIndex:
+    found = layer.derived.get("x509-path")
     if not isinstance(found, CertificateIndex):
-        found = CertificateIndex(endorsements.certificates)
-        endorsements.derived["x509-path"] = found
+        found = layer.derived["x509-path"] = CertificateIndex(layer.certificates)
     return found
 
 
@@ -185,7 +188,7 @@ class _Builder:
         extra: Sequence[PathCertificate],
         is_whole: bool,
     ) -> None:
-        self._index = index_of(endorsements)
+        self._indexes = indexes_of(endorsements)
         self._checks = checks
         self._trusted = trusted
         self._named = {
@@ -224,7 +227,7 @@ class _Builder:
         name = child.fields.issuer
         candidates = [
             *(extra for extra in self._extra if extra.fields.subject == name),
-            *self._index.with_subject(name),
+            *(found for index in self._indexes for found in index.with_subject(name)),
         ]
         for candidate in candidates:
             if self._signed_by(child, candidate.fields.spki):

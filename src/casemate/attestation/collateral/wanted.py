@@ -48,33 +48,30 @@ class Vcek:
 
 
 @dataclass(frozen=True, slots=True)
-class AmdChain:
-    """The intermediate (for VCEKs or VLEKs) and the root of a product."""
+class _OfProduct:
+    """What AMD publishes for a product, apart for VCEKs and for VLEKs."""
 
     product: Product
     signing_key: SigningKey = SigningKey.VCEK
 
+    @property
+    def key(self) -> str:
+        """Product and kind of key."""
+        return f"{self.product.value}/{self.signing_key.name.lower()}"
+
+
+class AmdChain(_OfProduct):
+    """The intermediate and the root."""
+
+    __slots__ = ()
     kind = Kind.AMD_CHAIN
 
-    @property
-    def key(self) -> str:
-        """Product and kind of key."""
-        return f"{self.product.value}/{self.signing_key.name.lower()}"
 
+class AmdCrl(_OfProduct):
+    """The root's CRL."""
 
-@dataclass(frozen=True, slots=True)
-class AmdCrl:
-    """The root's CRL of a product."""
-
-    product: Product
-    signing_key: SigningKey = SigningKey.VCEK
-
+    __slots__ = ()
     kind = Kind.AMD_CRL
-
-    @property
-    def key(self) -> str:
-        """Product and kind of key."""
-        return f"{self.product.value}/{self.signing_key.name.lower()}"
 
 
 @dataclass(frozen=True, slots=True)

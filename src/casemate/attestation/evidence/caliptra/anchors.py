@@ -54,7 +54,9 @@ def index_of(endorsements: Endorsements, family: FamilyName) -> AnchorIndex:
     Raises InfrastructureError if there is none: evidence cannot cause that.
     """
     key = f"caliptra-anchors:{family.value}"
-    index = endorsements.derived.get(key)
+    # All anchors are in the first layer.
+    derived = endorsements.layers[0].derived
+    index = derived.get(key)
     if not isinstance(index, AnchorIndex):
         index = AnchorIndex(
             [
@@ -63,7 +65,7 @@ def index_of(endorsements: Endorsements, family: FamilyName) -> AnchorIndex:
                 if not anchor.purposes or family.value in anchor.purposes
             ]
         )
-        endorsements.derived[key] = index
+        derived[key] = index
     if not index.count:
         raise InfrastructureError(
             "there is no anchor for Caliptra devices",

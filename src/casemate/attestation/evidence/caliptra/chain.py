@@ -35,7 +35,7 @@ from casemate.attestation.evidence.caliptra.signatures import (
 from casemate.attestation.evidence.family import Context, FamilyName, Host
 from casemate.attestation.revocation import require_unrevoked
 from casemate.attestation.x509_path import Path, PathCertificate
-from casemate.attestation.x509_path import index_of as certificate_index
+from casemate.attestation.x509_path import indexes_of as certificate_indexes
 from casemate.formats import dice, x509
 from casemate.formats.der_reader import DerError
 
@@ -229,8 +229,9 @@ def _check_under_anchor(
 
 
 def _endorsed_issuer(layer: Layer, context: Context) -> Layer | None:
-    index = certificate_index(context.endorsements)
-    for endorsed in index.with_subject(layer.certificate.issuer):
+    name = layer.certificate.issuer
+    indexes = certificate_indexes(context.endorsements)
+    for endorsed in (found for index in indexes for found in index.with_subject(name)):
         try:
             found = context.certificates.read(endorsed.der, read_layer)
         except (DerError, SignatureError):

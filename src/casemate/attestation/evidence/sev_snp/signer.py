@@ -11,14 +11,15 @@ signature decides between at most `MOST_TRIED`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from casemate.attestation.checks import Checklist
+from casemate.attestation.endorsements import Endorsements
 from casemate.attestation.errors import InfrastructureError
 from casemate.attestation.evidence.family import Context
 from casemate.attestation.signatures import Padding, Scheme, SignatureError, verify
-from casemate.attestation.x509_path import PathCertificate, index_of
+from casemate.attestation.x509_path import PathCertificate, indexes_of
 from casemate.formats import sev_snp, x509
 from casemate.formats.sev_snp import Report, SevSnpError, SignerExtensions, SigningKey
 
@@ -72,12 +73,13 @@ class SignerIndex:
         ]
 
 
-def _endorsed(context: Context) -> SignerIndex:
-    derived = context.endorsements.derived
-    found = derived.get("sev-snp-signers")
-    if not isinstance(found, SignerIndex):
-        found = derived["sev-snp-signers"] = SignerIndex(index_of(context.endorsements).all)
-    return found
+def _endorsed(endorsements: Endorsements) -> Iterator[SignerIndex]:
+    """The endorsed signers, an index for each layer, made when first asked for."""
+    for layer, index in zip(endorsements.layers, indexes_of(endorsements), strict=True):
+        found = layer.derived.get("sev-snp-signers")
+        if not isinstance(found, SignerIndex):
+            found = layer.derived["sev-snp-signers"] = SignerIndex(index.all)
+        yield found
 
 
 def find_signer(
@@ -92,7 +94,7 @@ def find_signer(
     Raises EvidenceError and InfrastructureError as the module says.
     """
     signed_part = data[: sev_snp.SIGNED_SIZE]
-    indexes = (SignerIndex(extra), _endorsed(context))
+    indexes = (SignerIndex(extra), *_endorsed(context.endorsements))
     fitting = [signer for index in indexes for signer in index.fitting(report)]
     for signer in fitting:
         if _signed(signer, report, signed_part):

@@ -23,9 +23,10 @@ import dcap_qvl
 from cryptography import x509 as pyca
 
 from casemate.attestation.checks import Checklist
-from casemate.attestation.endorsements import NamedBytes
+from casemate.attestation.endorsements import Endorsements, NamedBytes
 from casemate.attestation.errors import EvidenceError, InfrastructureError
 from casemate.attestation.evidence.family import Context
+from casemate.attestation.revocation import crl_fields
 from casemate.attestation.signatures import Padding, Scheme, SignatureError, verify
 from casemate.attestation.x509_path import (
     Path,
@@ -35,7 +36,7 @@ from casemate.attestation.x509_path import (
     read,
 )
 from casemate.attestation.x509_validation import validate
-from casemate.formats import der_reader, strict_json, x509
+from casemate.formats import strict_json, x509
 from casemate.formats.der_reader import DerError
 from casemate.formats.strict_json import JsonError
 
@@ -124,7 +125,7 @@ def _decode(source: NamedBytes) -> TdxCollateral:
         fmspc=bytes.fromhex(tcb_info["fmspc"]),
         root_crl=root_crl,
         pck_crl=pck_crl,
-        pck_issuer=_crl_issuer(pck_crl),
+        pck_issuer=crl_fields(pck_crl)[0],
         begins=max(*starts, *(crl.last_update_utc for crl in crls)),
         ends=min(ends),
         library=dcap_qvl.QuoteCollateralV3.from_json(source.data.decode()),
@@ -138,21 +139,17 @@ def _time(text: str) -> datetime:
     return found
 
 
-def _crl_issuer(crl: pyca.CertificateRevocationList) -> bytes:
-    fields = der_reader.parse_one(crl.tbs_certlist_bytes, der_reader.SEQUENCE, "CRL").children()
-    element = fields.next()
-    if element.tag == der_reader.INTEGER:
-        fields.next()
-    return fields.next(der_reader.SEQUENCE, "issuer").encoded
+def _known(layer: Endorsements) -> Sequence[TdxCollateral]:
+    known: list[TdxCollateral] | None = layer.derived.get("tdx-collateral")
+    if known is None:
+        known = [decode(source) for source in layer.tdx_collateral]
+        layer.derived["tdx-collateral"] = known
+    return known
 
 
 def find(context: Context, fmspc: bytes, pck_issuer: bytes) -> TdxCollateral:
     """The latest collateral for a platform. Raises InfrastructureError."""
-    derived = context.endorsements.derived
-    known: list[TdxCollateral] | None = derived.get("tdx-collateral")
-    if known is None:
-        known = [decode(source) for source in context.endorsements.tdx_collateral]
-        derived["tdx-collateral"] = known
+    known = [found for layer in context.endorsements.layers for found in _known(layer)]
     fitting = [
         found
         for found in known

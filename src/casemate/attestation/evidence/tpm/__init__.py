@@ -33,7 +33,7 @@ from casemate.attestation.evidence.tpm.quote import (
     read_quote,
     verify_registers,
 )
-from casemate.attestation.x509_path import PathCertificate, build, index_of, trusted_keys
+from casemate.attestation.x509_path import PathCertificate, build, indexes_of, trusted_keys
 from casemate.attestation.x509_validation import validate
 from casemate.formats import strict_json, tcg_event_log, tpm, tpm_quote_json
 from casemate.formats.strict_json import JsonError
@@ -171,7 +171,8 @@ def _attestation_key(
     anchors = [anchor.spki for anchor in endorsements.anchors if anchor.digest in keys]
     certificates: list[PathCertificate] = [
         certificate
-        for certificate in index_of(endorsements).all
+        for index in indexes_of(endorsements)
+        for certificate in index.all
         if stated in (None, certificate.fields.spki)
     ][:MOST_TRIED]
     if stated is None:
