@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from datetime import UTC, datetime, timedelta
 
@@ -152,8 +153,12 @@ def test_a_certificate_that_leads_to_a_named_signer_signs_too() -> None:
             making.spki(OTHER_KEY),
             making.spki(KEY),
         )
-    with pytest.raises(InputError, match=r"valid|expired"):
-        load([making.signed(ONE, chain=[leaf, root])], signers=named, at=NOW + 2 * DAY)
+    # Certificates that ended, or have not begun, take the values out of force, and no more.
+    for at in (NOW, NOW + 2 * DAY, NOW - 2 * DAY):
+        found = load([making.signed(ONE, chain=[leaf, root])], signers=named, at=at)
+        assert in_force(found, NOW) == {"tag 0"}
+        assert in_force(found, NOW + 2 * DAY) == in_force(found, NOW - 2 * DAY) == set()
+        assert in_force(ReferenceSet.unpack(found.pack()), NOW + 2 * DAY) == set()
     stranger = certificate("leaf", KEY, "leaf", KEY, authority=False)
     with pytest.raises(InputError, match="no anchor"):
         load([making.signed(ONE, chain=[stranger])], signers=named, at=NOW)
@@ -245,6 +250,12 @@ def test_signer_and_content_both_make_the_digest() -> None:
     by_one = load([making.signed(ONE)], signers=[SIGNER], at=NOW)
     unsigned = loaded(making.unsigned(ONE), unsigned=True)
     assert by_one.digest != unsigned.digest
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_a_packed_set_or_refused(data: bytes) -> None:
+    with contextlib.suppress(InputError):
+        ReferenceSet.unpack(b"\x82\x01" + data)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x80", b"\x82\x02\x80", b"\x82\x01\x81\x01"])

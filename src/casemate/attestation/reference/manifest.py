@@ -34,7 +34,8 @@ _MAP = range(0xA0, 0xBC)
 class Manifest:
     """A file that was read. `signed_by` is None where it is unsigned, taken on its giver's word.
 
-    `validities` are those of the manifest and of its signature: all must hold. `forms` are those
+    `validities` are those of the manifest, of its signature and of its signer's certificates: all
+    must hold. `forms` are those
     that the current draft does not have.
     """
 
@@ -82,8 +83,9 @@ def read(
 ) -> Manifest:
     """Read and authenticate one file. Raises InputError with the file's name and the reason.
 
-    `signers` are public keys or certificates (DER) that may sign; `at` is when certificates of a
-    signer must be valid. Whether the manifest itself is valid is asked at each appraisal.
+    `signers` are public keys or certificates (DER) that may sign. A signer's own certificates are
+    validated at `at`, or at the nearest time when all of them are valid: whether they and the
+    manifest are valid is asked again at each appraisal.
     """
     content, forms = _decode(file)
     signer = None
@@ -132,7 +134,11 @@ def _manifest(
     corim, named = (
         (content.corim, content.signer) if isinstance(content, SignedCorim) else (content, None)
     )
-    validities = (corim.validity, None if named is None else named.validity)
+    validities = (
+        corim.validity,
+        None if named is None else named.validity,
+        None if signer is None else signer.validity,
+    )
     return Manifest(
         file,
         corim,

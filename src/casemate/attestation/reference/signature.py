@@ -1,7 +1,9 @@
 """Who stands behind a signed manifest: its COSE signature, up to a key that may sign; and signing.
 
 Signers are public keys that the operator named. The manifest is signed by one of them, or by the
-first certificate of its x5chain, which then leads to one of them (RFC 5280, at the time given).
+first certificate of its x5chain, which then leads to one of them (RFC 5280). The time for which
+those certificates are valid becomes one more for which the manifest is: when they end, its values
+are no longer in force, and nothing else breaks.
 """
 
 from __future__ import annotations
@@ -20,18 +22,22 @@ from casemate.attestation.endorsements import Endorsements, NamedBytes
 from casemate.attestation.errors import EvidenceError, InfrastructureError, InputError
 from casemate.formats import cose, x509
 from casemate.formats.corim import manifest
-from casemate.formats.corim.manifest import Corim, Signer
+from casemate.formats.corim.manifest import Corim, Signer, Validity
 from casemate.formats.cose import CoseError, Sign1
 from casemate.formats.der_reader import DerError
 
 
 @dataclass(frozen=True, slots=True)
 class SignedBy:
-    """The named signer (its key, DER, and name), and the key that made the signature."""
+    """The named signer (its key, DER, and name), and the key that made the signature.
+
+    `validity` is that of its certificates, None where the signer's own key signed.
+    """
 
     signer: bytes
     name: str
     key: bytes
+    validity: Validity | None = None
 
 
 def signed_by(
@@ -105,10 +111,13 @@ def _by_certificate(
             certificates=VerifiedCertificates(),
             extra=above,
         )
-        x509_validation.validate(path, checks, endorsements=nothing, at=at)
+        begins = max(certificate.not_before for certificate in path.certificates)
+        ends = path.valid_until
+        moment = min(max(at, begins), ends)
+        x509_validation.validate(path, checks, endorsements=nothing, at=moment)
     except (CoseSignatureError, DerError, EvidenceError, InfrastructureError) as error:
         raise InputError(f"{name}: {error}") from None
-    return SignedBy(path.anchor_spki, path.anchor, leaf.fields.spki)
+    return SignedBy(path.anchor_spki, path.anchor, leaf.fields.spki, Validity(begins, ends))
 
 
 class SigningKey(Protocol):

@@ -120,9 +120,7 @@ class ReferenceSet:
                     [
                         entry.file.name,
                         entry.file.data,
-                        None
-                        if entry.signed_by is None
-                        else [entry.signed_by.signer, entry.signed_by.name, entry.signed_by.key],
+                        None if entry.signed_by is None else _pack_signer(entry.signed_by),
                     ]
                     for entry in self.manifests
                 ],
@@ -138,11 +136,11 @@ class ReferenceSet:
                 raise ValueError(f"version {version}")
             found = [
                 manifests.trusted(
-                    NamedBytes(content, name), None if signer is None else SignedBy(*signer)
+                    NamedBytes(content, name), None if signer is None else _unpack_signer(signer)
                 )
                 for name, content, signer in entries
             ]
-        except (CborError, ValueError, TypeError) as error:
+        except (CborError, ValueError, TypeError, OverflowError, OSError) as error:
             raise InputError(f"no packed reference set: {error}") from None
         return cls(found)
 
@@ -157,6 +155,24 @@ class ReferenceSet:
 
     def __repr__(self) -> str:
         return f"ReferenceSet({len(self.manifests)} manifests, {self.digest.hex()[:16]})"
+
+
+def _pack_signer(found: SignedBy) -> list[Any]:
+    validity = found.validity
+    times = (
+        None
+        if validity is None or validity.not_before is None
+        else [int(validity.not_before.timestamp()), int(validity.not_after.timestamp())]
+    )
+    return [found.signer, found.name, found.key, times]
+
+
+def _unpack_signer(packed: list[Any]) -> SignedBy:
+    signer, name, key, times = packed
+    if times is None:
+        return SignedBy(signer, name, key)
+    begins, ends = (datetime.fromtimestamp(seconds, UTC) for seconds in times)
+    return SignedBy(signer, name, key, Validity(begins, ends))
 
 
 def load(
