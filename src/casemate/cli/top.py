@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from casemate.cli._module import print_json, reports_errors, runtime_option
+from casemate.cli._module import reports_errors, runtime_option
 from casemate.hsm import folders
 from casemate.hsm.errors import ModuleError
 from casemate.hsm.metrics.rates import PartitionRates, Rate, between
@@ -32,7 +33,9 @@ from casemate.hsm.metrics.reader import MetricsReader, Snapshot
     help="Seconds between two looks.",
 )
 @click.option("--once", is_flag=True, help="Measure one interval, print it, end.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object an interval.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object a line, one an interval."
+)
 @reports_errors
 def top(runtime: Path | None, only: str | None, interval: float, once: bool, as_json: bool) -> None:
     """Show operations a second, times, errors, queues and CPU, by partition and mechanism.
@@ -49,7 +52,7 @@ def top(runtime: Path | None, only: str | None, interval: float, once: bool, as_
         try:
             if as_json:
                 for now, rates in intervals:
-                    print_json(as_object(now, rates))
+                    click.echo(json.dumps(as_object(now, rates)))
                     if once:
                         return
             elif once or not Console().is_terminal:
@@ -141,9 +144,7 @@ def render(now: Snapshot, rates: list[PartitionRates]) -> RenderableType:
         ["partition", "state"],
         ["op/s", "p50", "p99", "errors/s", "queue", "CPU", "sessions", "objects"],
     )
-    kinds = _table(
-        ["partition", "operation", "mechanism"], ["op/s", "p50", "p99", "errors/s", "total"]
-    )
+    kinds = _table(["partition", "operation"], ["op/s", "p50", "p99", "errors/s", "total"])
     for one in rates:
         partitions.add_row(
             one.now.name,
@@ -154,14 +155,13 @@ def render(now: Snapshot, rates: list[PartitionRates]) -> RenderableType:
             _errors(one.errors_per_second),
             str(one.now.depth),
             f"{100 * one.cpus:.0f}%",
-            f"{one.now.sessions}/{one.now.sessions_most}",
-            f"{one.now.objects}/{one.now.objects_most}",
+            f"{one.now.sessions:,}",
+            f"{one.now.objects:,}",
         )
         for rate in one.kinds:
             kinds.add_row(
                 one.now.name,
-                rate.operation,
-                rate.mechanism,
+                f"{rate.operation} {rate.mechanism}",
                 _count(rate.per_second),
                 _time(rate.p50),
                 _time(rate.p99),
@@ -175,8 +175,9 @@ def render(now: Snapshot, rates: list[PartitionRates]) -> RenderableType:
 
 def _table(left: list[str], right: list[str]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
+    # In a narrow terminal names are folded; a number that is cut would be another number.
     for column in left:
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, overflow="fold")
     for column in right:
         table.add_column(column, justify="right", no_wrap=True)
     return table
