@@ -40,7 +40,7 @@ class PartitionPolicy:
         mapped_bytes: int = 1 << 30,
         workers: int = 0,
         weight: int = 100,
-        spin: int = 50,
+        spin: int = 200,
     ) -> None: ...
 
 class Record:

@@ -1,6 +1,6 @@
 //! A client's connection, as the module sees it: its ring, its sessions, its login.
 
-use std::borrow::Borrow;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -144,6 +144,11 @@ impl Connection {
         (waiting.into(), in_hand.into())
     }
 
+    /// Wakes the client that sleeps on this slot's answer.
+    pub fn wake(&self, slot: u32) {
+        futex_wake(self.ring.answered(slot), i32::MAX);
+    }
+
     /// Who is logged in.
     pub fn login(&self) -> Login {
         match self.login.load(Ordering::Acquire) {
@@ -192,14 +197,51 @@ impl Connection {
 /// client waits for ever for a worker that went wrong. It borrows the connection while a worker has
 /// it, and owns it (`keep`) where somebody else answers later.
 #[derive(Debug)]
-pub struct Reply<C: Borrow<Connection> = Arc<Connection>> {
-    connection: C,
+pub struct Reply<A: Asker = Arc<Connection>> {
+    asker: A,
     place: Place,
     /// Keeps the region that the output goes to.
     bulk: Option<Arc<SharedMemory>>,
     /// Its figures, where it is not a worker that answers.
     account: Option<Account>,
     done: bool,
+}
+
+/// Who asked, and how its sleep ends.
+pub trait Asker {
+    /// The connection.
+    fn connection(&self) -> &Connection;
+    /// The client in this slot sleeps, and its answer is there.
+    fn wake(&self, slot: u32);
+}
+
+impl Asker for Arc<Connection> {
+    fn connection(&self) -> &Connection {
+        self
+    }
+
+    fn wake(&self, slot: u32) {
+        Connection::wake(self, slot);
+    }
+}
+
+/// A connection that a worker serves: the worker wakes its clients, when it suits.
+#[derive(Clone, Copy, Debug)]
+pub struct Attended<'a> {
+    /// The connection.
+    pub connection: &'a Connection,
+    /// Set when the request's client sleeps.
+    pub sleeps: &'a Cell<bool>,
+}
+
+impl Asker for Attended<'_> {
+    fn connection(&self) -> &Connection {
+        self.connection
+    }
+
+    fn wake(&self, _: u32) {
+        self.sleeps.set(true);
+    }
 }
 
 /// Where an answer goes.
@@ -216,13 +258,13 @@ struct Place {
     capacity: usize,
 }
 
-// SAFETY: the output pointer is into memory that `connection` or `bulk` keeps mapped.
-unsafe impl<C: Borrow<Connection> + Send> Send for Reply<C> {}
+// SAFETY: the output pointer is into memory that `asker` or `bulk` keeps mapped.
+unsafe impl<A: Asker + Send> Send for Reply<A> {}
 
-impl<'a> Reply<&'a Connection> {
+impl<'a> Reply<Attended<'a>> {
     /// The duty for the request in `slot`, taken at `begin`, whose data stands at `sections`.
     pub fn new(
-        connection: &'a Connection,
+        client: Attended<'a>,
         slot: u32,
         header: &RequestHeader,
         placed: Option<(Sections, Option<Arc<SharedMemory>>)>,
@@ -231,7 +273,8 @@ impl<'a> Reply<&'a Connection> {
         let (output, room, bulk) = match placed {
             None => (std::ptr::null_mut(), 0, None),
             Some((sections, None)) => (
-                connection
+                client
+                    .connection
                     .ring
                     .payload(slot)
                     .wrapping_add(sections.data.offset),
@@ -250,7 +293,7 @@ impl<'a> Reply<&'a Connection> {
                 capacity: header.capacity as usize,
             },
             bulk,
-            connection,
+            asker: client,
             account: None,
             done: false,
         }
@@ -265,7 +308,7 @@ impl<'a> Reply<&'a Connection> {
     ) -> Reply {
         self.done = true;
         Reply {
-            connection: connection.clone(),
+            asker: connection.clone(),
             place: self.place,
             bulk: self.bulk.take(),
             account: Some(Account {
@@ -278,7 +321,7 @@ impl<'a> Reply<&'a Connection> {
     }
 }
 
-impl<C: Borrow<Connection>> Reply<C> {
+impl<A: Asker> Reply<A> {
     /// Where the output goes: `room` bytes of hostile memory.
     pub fn output(&self) -> (*mut u8, usize) {
         (self.place.output, self.place.room.min(self.place.capacity))
@@ -303,7 +346,7 @@ impl<C: Borrow<Connection>> Reply<C> {
         if output.len() > self.place.capacity || output.len() > self.place.room {
             return self.fail(Failure::too_small(output.len()));
         }
-        // SAFETY: `room` bytes are mapped behind `output`, kept by `connection` or `bulk`.
+        // SAFETY: `room` bytes are mapped behind `output`, kept by `asker` or `bulk`.
         unsafe { std::ptr::copy_nonoverlapping(output.as_ptr(), self.place.output, output.len()) };
         self.done(ResponseHeader {
             result: 0,
@@ -328,21 +371,20 @@ impl<C: Borrow<Connection>> Reply<C> {
         if let Some(account) = self.account.take() {
             account.settle(response.result != 0);
         }
-        let connection = self.connection.borrow();
+        let connection = self.asker.connection();
         let Place { slot, sequence, .. } = self.place;
         let ring = &connection.ring;
         ring.write_response(slot, response);
         let service = u32::try_from(self.place.begin.elapsed()).unwrap_or(u32::MAX);
         ring.service(slot).store(service, Ordering::Relaxed);
         connection.busy.fetch_and(!(1 << slot), Ordering::AcqRel);
-        let answered = ring.answered(slot);
-        if protocol::answer(answered, ring.waiting(slot), sequence) {
-            futex_wake(answered, i32::MAX);
+        if protocol::answer(ring.answered(slot), ring.waiting(slot), sequence) {
+            self.asker.wake(slot);
         }
     }
 }
 
-impl<C: Borrow<Connection>> Drop for Reply<C> {
+impl<A: Asker> Drop for Reply<A> {
     fn drop(&mut self) {
         if !self.done {
             self.send(&ResponseHeader {

@@ -4,7 +4,7 @@
 //! has an address in another partition. States: operational ⇄ suspended → closed. Suspended and
 //! closed partitions answer CKR_DEVICE_REMOVED or CKR_TOKEN_NOT_PRESENT and begin nothing.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -23,7 +23,7 @@ use crate::ledger::{Ledger, OpenError};
 use crate::masking::MaskError;
 use crate::mechanisms::HeldBytes;
 use crate::metrics::Metrics;
-use crate::object::{Object, SESSION_OBJECT};
+use crate::object::{Object, Owner, SESSION_OBJECT};
 use crate::report::{IdentityKey, Measurement};
 use crate::roles::Roles;
 use crate::server::pool::Pool;
@@ -55,7 +55,7 @@ pub struct Policy {
 }
 
 /// The usual bound of a worker's spinning, in microseconds.
-pub const SPIN_USUAL: u32 = 50;
+pub const SPIN_USUAL: u32 = 200;
 /// The most that a policy may set.
 const SPIN_MAX: u32 = 10_000;
 
@@ -90,7 +90,8 @@ pub struct Partition {
     /// The descriptor of the status page, passed to each client.
     pub status_fd: std::os::fd::OwnedFd,
     state: AtomicU32,
-    objects: RwLock<HashMap<u64, Arc<Object>>>,
+    /// By handle: token objects, then session objects.
+    objects: RwLock<BTreeMap<u64, Arc<Object>>>,
     object_changes: AtomicU64,
     /// The keys of token objects.
     pub cache: Arc<KeyCache>,
@@ -165,7 +166,7 @@ impl Partition {
             status,
             status_fd,
             state: AtomicU32::new(PartitionState::Operational as u32),
-            objects: RwLock::new(HashMap::new()),
+            objects: RwLock::default(),
             object_changes: AtomicU64::new(0),
             cache: KeyCache::new(PARSED_MAX).map_err(|e| resources(&e))?,
             next_token_object: AtomicU64::new(1),
@@ -359,10 +360,7 @@ impl Partition {
         }
         let ended = std::mem::take(&mut *connection.change_sessions()).len() as u64;
         self.sessions.fetch_sub(ended, Ordering::AcqRel);
-        self.write_objects().retain(|_, o| {
-            o.owner
-                .is_none_or(|owner| owner.connection != connection.id)
-        });
+        self.remove_owned(|_, owner| owner.connection == connection.id);
     }
 
     /// Counts a new session in; returns its number.
@@ -379,10 +377,7 @@ impl Partition {
     /// Counts a session out and destroys its objects.
     pub fn end_session(&self, connection: u64, session: u64) {
         self.sessions.fetch_sub(1, Ordering::AcqRel);
-        self.write_objects().retain(|_, o| {
-            o.owner
-                .is_none_or(|owner| (owner.connection, owner.session) != (connection, session))
-        });
+        self.remove_owned(|_, owner| (owner.connection, owner.session) == (connection, session));
     }
 
     /// Sessions at this moment.
@@ -393,7 +388,7 @@ impl Partition {
     // --- objects -------------------------------------------------------------------------------
 
     /// The objects, to be changed: what was remembered of them no longer holds.
-    fn write_objects(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<u64, Arc<Object>>> {
+    fn write_objects(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<u64, Arc<Object>>> {
         let objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
         self.object_changes.fetch_add(1, Ordering::Release);
         objects
@@ -406,33 +401,49 @@ impl Partition {
 
     /// The object with this handle.
     pub fn object(&self, handle: u64) -> Option<Arc<Object>> {
-        self.objects
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&handle)
-            .cloned()
+        self.read_objects().get(&handle).cloned()
+    }
+
+    fn read_objects(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<u64, Arc<Object>>> {
+        self.objects.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All objects, by handle.
     pub fn objects(&self) -> Vec<Arc<Object>> {
-        let mut all: Vec<_> = self
-            .objects
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .cloned()
+        self.read_objects().values().cloned().collect()
+    }
+
+    /// At most so many objects from this handle on, by handle.
+    pub fn objects_from(&self, handle: u64, most: usize) -> Vec<Arc<Object>> {
+        let objects = self.read_objects();
+        let rest = objects.range(handle..).take(most);
+        rest.map(|(_, object)| object.clone()).collect()
+    }
+
+    /// Objects at this moment.
+    pub fn object_count(&self) -> u64 {
+        self.read_objects().len() as u64
+    }
+
+    /// Takes the session objects away that end.
+    fn remove_owned(&self, ends: impl Fn(&Object, Owner) -> bool) {
+        let ended: Vec<u64> = self
+            .read_objects()
+            .range(SESSION_OBJECT..)
+            .filter(|(_, object)| object.owner.is_some_and(|owner| ends(object, owner)))
+            .map(|(handle, _)| *handle)
             .collect();
-        all.sort_unstable_by_key(|object| object.handle);
-        all
+        if !ended.is_empty() {
+            let mut objects = self.write_objects();
+            for handle in ended {
+                objects.remove(&handle);
+            }
+        }
     }
 
     /// Fails unless `count` further objects fit the quota, and key memory where it must be locked.
     pub fn require_room(&self, count: u64) -> Result<(), Failure> {
-        let held = self
-            .objects
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len() as u64;
+        let held = self.object_count();
         if held + count > self.policy().keys || !crate::arena::has_room() {
             Err(CKR_DEVICE_MEMORY.into())
         } else {
@@ -490,9 +501,7 @@ impl Partition {
 
     /// Takes the private session objects of a connection away: its logout.
     pub fn end_private_session_objects(&self, connection: u64) {
-        self.write_objects().retain(|_, o| {
-            !(o.is_private() && o.owner.is_some_and(|owner| owner.connection == connection))
-        });
+        self.remove_owned(|object, owner| object.is_private() && owner.connection == connection);
         self.status.advance_epoch();
     }
 

@@ -60,7 +60,7 @@ pub struct PartitionPolicy(Policy);
 impl PartitionPolicy {
     #[new]
     #[pyo3(signature = (*, pin_required=false, legacy_test=false, mechanisms=None, keys=4096, sessions=1024,
-                        connections=256, mapped_bytes=1 << 30, workers=0, weight=100, spin=50))]
+                        connections=256, mapped_bytes=1 << 30, workers=0, weight=100, spin=200))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         pin_required: bool,

@@ -15,10 +15,13 @@ pub fn current() -> u32 {
 /// CPUs that the calling thread may run on at once, at least 1. A quota of less than two CPUs is
 /// one: what one thread spins is taken from the other.
 pub fn available() -> u32 {
+    affinity().min(quota().unwrap_or(u32::MAX)).max(1)
+}
+
+/// The quota of this process's control group in whole CPUs, as it was when it was first asked for.
+pub fn quota() -> Option<u32> {
     static QUOTA: OnceLock<Option<u32>> = OnceLock::new();
-    let quota = *QUOTA
-        .get_or_init(|| quota_below(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup")));
-    affinity().min(quota.unwrap_or(u32::MAX)).max(1)
+    *QUOTA.get_or_init(|| quota_below(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup")))
 }
 
 fn affinity() -> u32 {

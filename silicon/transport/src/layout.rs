@@ -47,7 +47,7 @@ pub mod slot {
     pub const REQUEST: usize = 0;
     /// u32: the sequence number of the request that the response answers; written last.
     pub const ANSWERED: usize = 64;
-    /// u32: the client sleeps on `ANSWERED`; only the client writes it.
+    /// u32: 0, or 1 and the CPU's number: the client sleeps on `ANSWERED`; only the client writes it.
     pub const WAITING: usize = 68;
     /// The response header (`message::ResponseHeader`), 40 bytes.
     pub const RESPONSE: usize = 72;

@@ -93,11 +93,17 @@ pub fn is_answered(answered: &AtomicU32, sequence: u32) -> bool {
     answered.load(Ordering::Acquire) == sequence
 }
 
-/// Client: says that it will sleep. True: it still must; false: the answer has come meanwhile.
-pub fn prepare_sleep(answered: &AtomicU32, waiting: &AtomicU32, sequence: u32) -> bool {
-    waiting.store(1, Ordering::Relaxed);
+/// Client: says that it will sleep, on this CPU. True: it still must; false: the answer has come
+/// meanwhile.
+pub fn prepare_sleep(answered: &AtomicU32, waiting: &AtomicU32, sequence: u32, cpu: u32) -> bool {
+    waiting.store(cpu.wrapping_add(1).max(1), Ordering::Relaxed);
     fence(Ordering::SeqCst);
     answered.load(Ordering::Acquire) != sequence
+}
+
+/// Worker: the CPU that the slot's client sleeps on, as far as it says; None if it does not sleep.
+pub fn sleeps_on(waiting: &AtomicU32) -> Option<u32> {
+    waiting.load(Ordering::Relaxed).checked_sub(1)
 }
 
 /// Client: is awake again.
@@ -174,7 +180,7 @@ mod tests {
             if submit(&pending, &awake, 3) {
                 worker_bell.ring();
             }
-            if !is_answered(&answered, 7) && prepare_sleep(&answered, &waiting, 7) {
+            if !is_answered(&answered, 7) && prepare_sleep(&answered, &waiting, 7, 0) {
                 client_bell.wait();
             }
             end_sleep(&waiting);
@@ -308,7 +314,7 @@ mod tests {
             if publish(&pending, &awake, 0b11) {
                 worker_bell.ring();
             }
-            if prepare_sleep(&answered[1], &waiting, 1) {
+            if prepare_sleep(&answered[1], &waiting, 1, 0) {
                 client_bell.wait();
             }
             end_sleep(&waiting);

@@ -32,8 +32,9 @@ const FIRST_TURNS: u32 = 48;
 const TURNS: u32 = 16;
 /// A short request that nobody has taken after so many nanoseconds asks for help.
 const PATIENT: u64 = 100_000;
-/// The first sleep, after which a request that nobody has taken asks for help.
-const FIRST_SLEEP: Duration = Duration::from_millis(2);
+/// The first sleep, after which a request that nobody has taken asks for help: longer than the
+/// kernel's tick, so that it costs no change of the CPU's timer.
+const FIRST_SLEEP: Duration = Duration::from_millis(20);
 /// A sleeper looks this often whether the module still lives.
 const LIFE_CHECK: Duration = Duration::from_millis(100);
 /// Slots and bulk regions that `try_submit` leaves for requests that are waited for.
@@ -516,20 +517,22 @@ impl RingConnection {
         if ready() {
             return Ok(());
         }
-        // On the worker's own CPU only sleeping lets it work.
-        let apart = self.status.cpu().load(Ordering::Relaxed) != cpus::current();
-        if apart {
-            for _ in 0..FIRST_TURNS {
-                std::hint::spin_loop();
-                if ready() {
-                    return Ok(());
-                }
-            }
+        let awake = self.status.awake().load(Ordering::Relaxed) != 0;
+        let worker = awake.then(|| self.status.cpu().load(Ordering::Relaxed));
+        if patience.may_spin(worker) {
             let expected = self.times.expected(ticket.kind);
             let under_way = SLOT_COUNT as u32 - self.free.load(Ordering::Relaxed).count_ones();
-            let budget = patience.budget(expected, under_way);
-            if budget > 0 && self.spin(ticket, expected, budget) {
-                return Ok(());
+            let budget = patience.budget(expected, awake, under_way);
+            if budget > 0 {
+                for _ in 0..FIRST_TURNS {
+                    std::hint::spin_loop();
+                    if ready() {
+                        return Ok(());
+                    }
+                }
+                if self.spin(ticket, expected, budget) {
+                    return Ok(());
+                }
             }
             // Who sleeps beside others that wait, for work that is long, leaves a CPU to a helper.
             if !ready() && (budget > 0 || expected >= LONG) {
@@ -577,7 +580,7 @@ impl RingConnection {
         let answered = self.ring.answered(ticket.slot);
         let waiting = self.ring.waiting(ticket.slot);
         let mut longest = FIRST_SLEEP;
-        while protocol::prepare_sleep(answered, waiting, ticket.sequence) {
+        while protocol::prepare_sleep(answered, waiting, ticket.sequence, cpus::current()) {
             futex_wait(answered, ticket.sequence.wrapping_sub(1), Some(longest));
             if protocol::is_answered(answered, ticket.sequence) {
                 break;

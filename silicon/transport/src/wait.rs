@@ -3,7 +3,9 @@
 //! A sleep and a wake-up across CPUs cost some 65 us on a virtual machine, more than three P-256
 //! signatures; spinning costs a CPU, and where it takes that CPU from the one who answers it costs
 //! the answer. So a client spins only
-//! - while its partition's worker was last seen on another CPU, and it may use more than one itself;
+//! - where its control group's quota is two CPUs or more;
+//! - while its partition's first worker is awake on another CPU, or asleep and it may use more than
+//!   one CPU itself;
 //! - for a small multiple of the time that such requests took lately, never beyond its limit; a
 //!   request that takes longer than the limit is slept through from the beginning;
 //! - for requests of more than `LONG`, while there is a second CPU for each one under way: the
@@ -26,8 +28,10 @@ pub const LONG: u64 = 8_000;
 pub const SPIN_VARIABLE: &str = "CASEMATE_SPIN_MICROSECONDS";
 /// The bound where the variable does not say otherwise, in microseconds.
 const SPIN_USUAL: u64 = 1_000;
-/// What is added to a request's usual time, in nanoseconds: the wake-up of a worker on another CPU.
-const SPIN_MARGIN: u64 = 150_000;
+/// What is added to a request's usual time, in nanoseconds: others before it.
+const MARGIN_AWAKE: u64 = 20_000;
+/// The same where the worker slept: its wake-up on another CPU.
+const MARGIN_ASLEEP: u64 = 150_000;
 /// Looks between two looks at the clock.
 const TURNS: u32 = 16;
 /// After so many sleeps a thread asks anew for its CPUs.
@@ -107,6 +111,18 @@ impl Patience {
         self.cpus
     }
 
+    /// Whether the one who answers can run while this thread spins: it is awake on this CPU, or
+    /// asleep (None).
+    #[cfg(not(loom))]
+    #[inline]
+    pub fn may_spin(&mut self, worker: Option<u32>) -> bool {
+        let apart = match worker {
+            Some(cpu) => cpu != cpus::current(),
+            None => self.cpus() > 1,
+        };
+        apart && cpus::quota().is_none_or(|quota| quota > 1)
+    }
+
     /// It has slept: its CPUs may be others by now.
     pub fn slept(&mut self) {
         self.sleeps += 1;
@@ -115,20 +131,22 @@ impl Patience {
         }
     }
 
-    /// For how long to spin, in nanoseconds, for a request that usually takes `expected`, where
-    /// `under_way` are under way on the connection.
+    /// For how long to spin, in nanoseconds, for a request that usually takes `expected` by a worker
+    /// that was `awake` or asleep, where `under_way` are under way on the connection.
     #[cfg(not(loom))]
-    pub fn budget(&mut self, expected: u64, under_way: u32) -> u64 {
-        budget(spin_limit(), self.cpus(), expected, under_way)
+    pub fn budget(&mut self, expected: u64, awake: bool, under_way: u32) -> u64 {
+        budget(spin_limit(), self.cpus(), expected, awake, under_way)
     }
 }
 
-fn budget(limit: u64, cpus: u32, expected: u64, under_way: u32) -> u64 {
-    let crowded = expected >= LONG && under_way.saturating_mul(2) > cpus;
-    if cpus < 2 || crowded || expected > limit {
+fn budget(limit: u64, cpus: u32, expected: u64, awake: bool, under_way: u32) -> u64 {
+    // With one CPU the worker has another: `may_spin`.
+    let crowded = expected >= LONG && under_way.saturating_mul(2) > cpus.max(2);
+    if crowded || expected > limit {
         0
     } else {
-        (4 * expected + SPIN_MARGIN).min(limit)
+        let margin = if awake { MARGIN_AWAKE } else { MARGIN_ASLEEP };
+        (4 * expected + margin).min(limit)
     }
 }
 
@@ -255,20 +273,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_spins_on_the_only_cpu_or_beyond_the_limit() {
-        assert_eq!(budget(1_000_000, 1, 500, 1), 0);
-        assert_eq!(budget(0, 2, 500, 1), 0);
-        assert_eq!(budget(1_000_000, 2, 2_000_000, 1), 0);
-        assert_eq!(budget(1_000_000, 2, 900_000, 1), 1_000_000);
-        assert_eq!(budget(1_000_000, 2, 500, 1), 152_000);
+    fn nobody_spins_beyond_the_limit() {
+        assert_eq!(budget(0, 2, 500, true, 1), 0);
+        assert_eq!(budget(1_000_000, 2, 2_000_000, true, 1), 0);
+        assert_eq!(budget(1_000_000, 2, 900_000, true, 1), 1_000_000);
+        assert_eq!(budget(1_000_000, 2, 500, true, 1), 22_000);
+        assert_eq!(budget(1_000_000, 2, 500, false, 1), 152_000);
     }
 
     #[test]
     fn long_requests_leave_the_cpus_to_the_workers() {
-        assert!(budget(1_000_000, 2, LONG, 1) > 0);
-        assert_eq!(budget(1_000_000, 2, LONG, 2), 0);
-        assert!(budget(1_000_000, 4, LONG, 2) > 0);
-        assert!(budget(1_000_000, 2, LONG - 1, 2) > 0);
+        assert!(budget(1_000_000, 2, LONG, true, 1) > 0);
+        assert_eq!(budget(1_000_000, 2, LONG, true, 2), 0);
+        assert!(budget(1_000_000, 4, LONG, true, 2) > 0);
+        assert!(budget(1_000_000, 2, LONG - 1, true, 2) > 0);
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn nobody_spins_on_the_workers_cpu() {
+        let mut alone = Patience { cpus: 1, sleeps: 0 };
+        assert!(!alone.may_spin(None));
+        let several = cpus::quota().is_none_or(|quota| quota > 1);
+        // No CPU has the largest number: the worker is on another one.
+        assert_eq!(alone.may_spin(Some(u32::MAX - 1)), several);
+        let mut patience = Patience { cpus: 2, sleeps: 0 };
+        assert_eq!(patience.may_spin(None), several);
+        for _ in 0..SLEEPS_BETWEEN_LOOKS {
+            patience.slept();
+        }
+        assert_eq!(patience.cpus, 0);
     }
 
     #[cfg(not(loom))]

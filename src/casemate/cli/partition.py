@@ -43,7 +43,7 @@ def policy_options(command: Decorated) -> Decorated:
         click.option("--mapped-bytes", type=int, help="Most shared memory in bytes [1 GiB]."),
         click.option("--workers", type=int, help="Threads that serve it; 0: silicon chooses."),
         click.option("--weight", type=int, help="Share of a busy host [100]."),
-        click.option("--spin", type=int, help="Microseconds a worker waits awake, at most [50]."),
+        click.option("--spin", type=int, help="Microseconds a worker waits awake, at most [200]."),
         click.option(
             "--mechanism",
             "mechanisms",

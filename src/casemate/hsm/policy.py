@@ -61,7 +61,7 @@ class Policy:
     mapped_bytes: int = 1 << 30
     workers: int = 0
     weight: int = 100
-    spin: int = 50
+    spin: int = 200
     access: Access = Access.SHARED
     group: int | None = None
 

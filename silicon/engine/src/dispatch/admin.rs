@@ -121,7 +121,7 @@ impl Call<'_> {
             flags |= CKF_USER_PIN_INITIALIZED;
         }
         let sessions = self.connection.sessions();
-        let objects = partition.objects().len() as u64;
+        let objects = partition.object_count();
         PartitionInfo {
             label: roles.label.unwrap_or_else(|| padded(partition.name())),
             manufacturer: padded("Casemate"),

@@ -5,7 +5,7 @@
 //! where it is (`Call::input`) for the operations that may read it in place, and is copied for all
 //! others. Whatever happens, the request is answered exactly once (`Reply`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -18,7 +18,7 @@ use casemate_transport::message::{
 use cryptoki_sys::*;
 use zeroize::Zeroize;
 
-use crate::connection::{Connection, Login, Reply};
+use crate::connection::{Attended, Connection, Login, Reply};
 use crate::control::Change;
 use crate::failure::Failure;
 use crate::keys::Key;
@@ -44,6 +44,7 @@ pub struct Scratch {
     /// A copy of the sections that must not change; wiped as far as a request used it.
     bytes: Box<[u8]>,
     recent: RefCell<recent::Recent>,
+    sleeps: Cell<bool>,
 }
 
 impl Default for Scratch {
@@ -51,11 +52,17 @@ impl Default for Scratch {
         Self {
             bytes: vec![0; SLOT_PAYLOAD].into_boxed_slice(),
             recent: RefCell::default(),
+            sleeps: Cell::new(false),
         }
     }
 }
 
 impl Scratch {
+    /// Whether the client of the request just answered sleeps: the worker wakes it.
+    pub fn takes_sleeper(&self) -> bool {
+        self.sleeps.take()
+    }
+
     /// Forgets objects and keys; for a worker that will sleep.
     pub fn forget(&mut self) {
         self.recent = RefCell::default();
@@ -90,7 +97,7 @@ pub(crate) struct Call<'a> {
     pub second: &'a [u8],
     data: *const u8,
     data_length: usize,
-    reply: Option<Reply<&'a Connection>>,
+    reply: Option<Reply<Attended<'a>>>,
 }
 
 /// What was served, for its figures.
@@ -112,9 +119,13 @@ pub fn serve(
     let header = connection.ring.read_request(slot);
     let kind = kind_of(&header);
     let served = |failed| Served { kind, failed };
+    let client = Attended {
+        connection,
+        sleeps: &scratch.sleeps,
+    };
     let placed = place(connection, &header);
     let Some((sections, bulk)) = placed else {
-        Reply::new(connection, slot, &header, None, begin).fail(CKR_ARGUMENTS_BAD.into());
+        Reply::new(client, slot, &header, None, begin).fail(CKR_ARGUMENTS_BAD.into());
         return served(Some(true));
     };
     let payload = connection.ring.payload(slot);
@@ -134,7 +145,7 @@ pub fn serve(
     }
     // Otherwise the compiler could read the payload again where the copy is used.
     std::sync::atomic::compiler_fence(Ordering::SeqCst);
-    let policy = scratch.recent.get_mut().policy(partition).clone();
+    let policy = scratch.recent.borrow_mut().policy(partition).clone();
     let piece = |span: casemate_transport::message::Span| {
         scratch.bytes.get(span.offset..span.end()).unwrap_or(&[])
     };
@@ -150,7 +161,7 @@ pub fn serve(
         data,
         data_length: sections.data.length,
         reply: Some(Reply::new(
-            connection,
+            client,
             slot,
             &header,
             Some((sections, bulk)),

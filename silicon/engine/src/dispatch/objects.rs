@@ -15,6 +15,9 @@ use crate::keys::Key;
 use crate::object::{Object, Owner};
 use crate::template::{self, Origin};
 
+/// Objects that a search looks at before it lets others change them.
+const FIND_PAGE: usize = 256;
+
 impl Call<'_> {
     pub(super) fn manage_object(&mut self, operation: Operation) -> Result<Outcome> {
         match operation {
@@ -319,25 +322,27 @@ impl Call<'_> {
             .unwrap_or(usize::MAX)
             .min(self.header.capacity as usize / 8);
         let mut handles = Vec::new();
-        let mut next = 0;
-        for object in self.partition.objects() {
-            if object.handle < self.header.object || !self.sees(&object) {
-                continue;
+        let mut from = self.header.object;
+        loop {
+            let page = self.partition.objects_from(from, FIND_PAGE);
+            for object in &page {
+                let matches = self.sees(object)
+                    && wanted.iter().all(|(kind, value)| {
+                        self.readable(object, kind)
+                            .is_ok_and(|found| found == value)
+                    });
+                if matches && handles.len() / 8 >= limit {
+                    return Ok(Outcome::Bytes(handles, object.handle, 0));
+                }
+                if matches {
+                    handles.extend_from_slice(&object.handle.to_le_bytes());
+                }
             }
-            let matches = wanted.iter().all(|(kind, value)| {
-                self.readable(&object, kind)
-                    .is_ok_and(|found| found == value)
-            });
-            if !matches {
-                continue;
+            match page.last() {
+                Some(last) if page.len() == FIND_PAGE => from = last.handle + 1,
+                _ => return Ok(Outcome::Bytes(handles, 0, 0)),
             }
-            if handles.len() / 8 >= limit {
-                next = object.handle;
-                break;
-            }
-            handles.extend_from_slice(&object.handle.to_le_bytes());
         }
-        Ok(Outcome::Bytes(handles, next, 0))
     }
 }
 

@@ -143,7 +143,7 @@ mod tests {
             mapped_bytes: 1 << 30,
             workers: 1,
             weight: 100,
-            spin: 50,
+            spin: 200,
         };
         assert!(matches!(
             engine.load_partition([1; 16], "web", policy, &[], &[]),

@@ -7,6 +7,10 @@
 //! which a second worker would only slow down, are served by one thread, and long ones by as many as
 //! there are CPUs.
 //!
+//! A client that sleeps is woken as soon as its answer is there, unless requests are short and others
+//! follow: on a CPU that the worker needs, each wake-up costs what many short requests cost, so it
+//! then waits for a pause, at most for `WAKE_LATEST`.
+//!
 //! A worker takes requests that last `TURN` together from a connection, then looks at the next one.
 
 use std::sync::Arc;
@@ -24,6 +28,12 @@ use crate::partition::Partition;
 
 /// How long the requests may last that a worker takes at once, in nanoseconds.
 const TURN: u64 = 16_000;
+/// Requests below this, in nanoseconds, do not wait for the wake-up of others' clients.
+const SHORT: u64 = 4_000;
+/// A sleeping client is woken after this at the latest, in nanoseconds.
+const WAKE_LATEST: u64 = 150_000;
+/// Looks without a request that make a pause: some two microseconds.
+const PAUSE_LOOKS: u32 = 80;
 /// How long a helper looks at the rings before it sleeps, in nanoseconds.
 const HELPER_SPIN: u64 = 20_000;
 
@@ -39,7 +49,11 @@ pub fn run_first(partition: &Arc<Partition>, generation: u64) {
         if desk.round() {
             continue;
         }
-        if desk.lingers() && idle.spin(desk.woke, || desk.sees_requests()) {
+        if desk.pauses_before_waking() {
+            continue;
+        }
+        let beside = desk.has_sleeper_beside();
+        if desk.lingers(beside) && idle.spin(beside, || desk.sees_requests()) {
             continue;
         }
         desk.leave();
@@ -77,6 +91,7 @@ pub fn run_helper(partition: &Arc<Partition>, generation: u64) {
             break;
         }
         while desk.round() && wanted() {}
+        desk.wake_sleepers();
         if idle.spin(true, || desk.sees_requests()) {
             continue;
         }
@@ -106,8 +121,11 @@ struct Desk<'a> {
     meter: Meter,
     /// What a request took lately, in nanoseconds.
     pace: u64,
-    /// Whether the client of the last request slept.
-    woke: bool,
+    /// The CPU that the last request's client slept on, if it slept.
+    sleeper: Option<u32>,
+    /// Clients to be woken, and since when the first of them waits for it.
+    sleepers: Vec<(Arc<Connection>, u32)>,
+    since: Moment,
     /// Whether there is one CPU for everybody.
     alone: bool,
 }
@@ -121,7 +139,9 @@ impl<'a> Desk<'a> {
             scratch: Scratch::default(),
             meter: partition.metrics.meter(),
             pace: 0,
-            woke: false,
+            sleeper: None,
+            sleepers: Vec::new(),
+            since: Moment::now(),
             alone: cpus::available() < 2,
         }
     }
@@ -139,14 +159,44 @@ impl<'a> Desk<'a> {
         self.connections = Arc::default();
         self.changes = u64::MAX;
         self.scratch.forget();
-        self.woke = false;
+        self.sleeper = None;
     }
 
-    /// Whether the first worker looks for a next request before it sleeps. Not if the client of the
-    /// last one slept, alone: it may need this very CPU to go on, and its next request then finds the
-    /// worker a CPU of its own. Beside a helper's clients there is none: the CPU is lent by yields.
-    fn lingers(&self) -> bool {
-        !self.woke || self.alone || self.partition.workers.has_helper_awake()
+    /// Wakes the clients whose answers are there.
+    fn wake_sleepers(&mut self) {
+        for (connection, slot) in self.sleepers.drain(..) {
+            connection.wake(slot);
+        }
+    }
+
+    /// Where clients are to be woken, looks for a moment whether more requests come, then wakes them.
+    /// True: they have come.
+    fn pauses_before_waking(&mut self) -> bool {
+        if self.sleepers.is_empty() {
+            return false;
+        }
+        if !self.alone {
+            for _ in 0..PAUSE_LOOKS {
+                if self.sees_requests() {
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        self.wake_sleepers();
+        false
+    }
+
+    /// Whether the last request's client needs this very CPU to go on.
+    fn has_sleeper_beside(&self) -> bool {
+        self.sleeper.is_some_and(|cpu| cpu == cpus::current())
+    }
+
+    /// Whether the first worker looks for a next request before it sleeps. Not beside a sleeper, if
+    /// there may be a CPU for each: its next request then wakes the worker on the other one. While a
+    /// helper works there is none: the CPU is lent by yields.
+    fn lingers(&self, beside: bool) -> bool {
+        !beside || self.alone || self.partition.workers.has_helper_awake()
     }
 
     fn refresh(&mut self) {
@@ -197,7 +247,19 @@ impl<'a> Desk<'a> {
                 }
                 self.pace = self.pace - self.pace / 8 + nanoseconds / 8;
                 begin = end;
-                self.woke = connection.ring.waiting(slot).load(Ordering::Relaxed) != 0;
+                self.sleeper = None;
+                if self.scratch.takes_sleeper() {
+                    self.sleeper = protocol::sleeps_on(connection.ring.waiting(slot));
+                    if self.sleepers.is_empty() {
+                        self.since = end;
+                    }
+                    self.sleepers.push((connection.clone(), slot));
+                }
+                if !self.sleepers.is_empty()
+                    && (self.pace >= SHORT || end.since(self.since) >= WAKE_LATEST)
+                {
+                    self.wake_sleepers();
+                }
             }
         }
         if any {
@@ -216,5 +278,11 @@ impl<'a> Desk<'a> {
             protocol::call_help(help);
             futex_wake(help, 1);
         }
+    }
+}
+
+impl Drop for Desk<'_> {
+    fn drop(&mut self) {
+        self.wake_sleepers();
     }
 }

@@ -29,7 +29,7 @@ pub fn policy() -> Policy {
         mapped_bytes: 1 << 30,
         workers: 2,
         weight: 100,
-        spin: 50,
+        spin: 200,
     }
 }
 
