@@ -20,7 +20,7 @@ from casemate.attestation.cose_signature import CoseSignatureError
 from casemate.attestation.endorsements import NamedBytes
 from casemate.attestation.errors import InputError
 from casemate.attestation.reference.store import ReferenceSet, load
-from casemate.formats import cose
+from casemate.formats import cbor, cose
 from casemate.formats.cbor import Tag
 from casemate.formats.corim import comid
 from casemate.formats.corim.comid import LinkedTag, Relation, TagIdentity
@@ -252,10 +252,17 @@ def test_signer_and_content_both_make_the_digest() -> None:
     assert by_one.digest != unsigned.digest
 
 
-@given(st.binary(max_size=40))
-def test_any_bytes_are_a_packed_set_or_refused(data: bytes) -> None:
+ANYTHING = st.recursive(
+    st.none() | st.integers(-5, 2**63) | st.text(max_size=4) | st.binary(max_size=4),
+    lambda inner: st.lists(inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.lists(ANYTHING, min_size=2, max_size=5), max_size=2))
+def test_any_values_are_a_packed_set_or_refused(entries: list[list[object]]) -> None:
     with contextlib.suppress(InputError):
-        ReferenceSet.unpack(b"\x82\x01" + data)
+        ReferenceSet.unpack(cbor.encode([1, entries]))
 
 
 @pytest.mark.parametrize("data", [b"", b"\x80", b"\x82\x02\x80", b"\x82\x01\x81\x01"])

@@ -18,7 +18,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from casemate.attestation.endorsements import NamedBytes
 from casemate.attestation.errors import InputError
@@ -33,6 +33,7 @@ from casemate.formats.corim import comid
 from casemate.formats.corim.comid import Comid, Relation, TagIdentity
 from casemate.formats.corim.manifest import TagList, Validity
 
+T = TypeVar("T")
 _EVER = datetime.min.replace(tzinfo=UTC)
 _PACKED = 1
 _MOST_PACKED, _LARGEST_SET = 10_000_000, 1 << 30
@@ -136,7 +137,8 @@ class ReferenceSet:
                 raise ValueError(f"version {version}")
             found = [
                 manifests.trusted(
-                    NamedBytes(content, name), None if signer is None else _unpack_signer(signer)
+                    NamedBytes(_of_type(bytes, content), _of_type(str, name)),
+                    None if signer is None else _unpack_signer(signer),
                 )
                 for name, content, signer in entries
             ]
@@ -169,10 +171,17 @@ def _pack_signer(found: SignedBy) -> list[Any]:
 
 def _unpack_signer(packed: list[Any]) -> SignedBy:
     signer, name, key, times = packed
-    if times is None:
-        return SignedBy(signer, name, key)
-    begins, ends = (datetime.fromtimestamp(seconds, UTC) for seconds in times)
-    return SignedBy(signer, name, key, Validity(begins, ends))
+    validity = None
+    if times is not None:
+        begins, ends = (datetime.fromtimestamp(_of_type(int, second), UTC) for second in times)
+        validity = Validity(begins, ends)
+    return SignedBy(_of_type(bytes, signer), _of_type(str, name), _of_type(bytes, key), validity)
+
+
+def _of_type(kind: type[T], value: Any) -> T:
+    if not isinstance(value, kind):
+        raise ValueError(f"expected {kind.__name__}, found {type(value).__name__}")
+    return value
 
 
 def load(
