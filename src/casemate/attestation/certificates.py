@@ -1,9 +1,9 @@
 """A cache of verified certificates: a signature that was checked once is not checked again.
 
 The key is SHA-256 of the certificate, SHA-256 of the issuer's key and the epoch of the trust store
-(an anchor that goes takes what hung on it). Only "this key signed these bytes" is kept: validity in
-time, revocation, names and extensions are looked at in every appraisal. Bounded, oldest use first
-out. Failures are not kept.
+(an anchor that goes takes what hung on it). Only what follows from the bytes is kept: validity in
+time and revocation are looked at in every appraisal. Bounded, oldest use first out. Failures are
+not kept.
 
 Beside it, what was read from bytes (a certificate's fields), and what followed from values that
 come again with every host of a fleet: both depend on nothing else.

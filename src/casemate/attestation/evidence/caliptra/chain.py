@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from casemate.attestation.checks import Checklist
+from casemate.attestation.checks import Check, Checklist
 from casemate.attestation.endorsements import TrustAnchor
 from casemate.attestation.evidence.caliptra.anchors import index_of as anchor_index
 from casemate.attestation.evidence.caliptra.layers import Layer, Role, read_layer
@@ -139,6 +139,41 @@ def verify_chain(
     chain = _anchored(layers, context, checks, family)
     _check_layer(None, chain.layers[0], chain, checks)
     _check_below(chain, 0, context, checks)
+    return chain
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A chain that was verified, its checks, and the anchors that it was verified with."""
+
+    chain: Chain
+    checks: tuple[Check, ...]
+    anchors: tuple[TrustAnchor, ...]
+
+
+def recalled_chain(
+    certificates: tuple[bytes, ...], context: Context, checks: Checklist, *, family: FamilyName
+) -> Chain:
+    """`verify_chain` of certificates (DER, the leaf first), or what came of the same ones before.
+
+    All but time follows from the certificates and the anchors. Where revocation is looked at too,
+    nothing is recalled.
+    """
+    endorsements = context.endorsements
+    plain = not (endorsements.revocations or endorsements.require_revocation)
+    key = (_Known, certificates, id(endorsements.anchors), endorsements.epoch, family)
+    known: _Known | None = context.certificates.recall(key) if plain else None
+    if known is not None and all(
+        layer.not_before <= context.at <= layer.not_after for layer in known.chain.layers
+    ):
+        checks.adopt(known.checks)
+        return known.chain
+    before = len(checks.passed)
+    layers = read_chain(reversed(certificates), context, checks)
+    chain = verify_chain(layers, context, checks, family=family)
+    if plain:
+        found = _Known(chain, checks.passed[before:], endorsements.anchors)
+        context.certificates.keep(key, found)
     return chain
 
 

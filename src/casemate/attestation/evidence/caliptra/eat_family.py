@@ -21,7 +21,7 @@ from casemate.attestation.evidence import bindings
 from casemate.attestation.evidence.caliptra import claimed, components, device, key_report
 from casemate.attestation.evidence.caliptra import token as tokens
 from casemate.attestation.evidence.caliptra.bound_key import Session, verify_bound_key
-from casemate.attestation.evidence.caliptra.chain import Chain, read_chain, verify_chain
+from casemate.attestation.evidence.caliptra.chain import Chain, recalled_chain
 from casemate.attestation.evidence.caliptra.key_report_family import (
     KeyReportFamily,
     partition_layers,
@@ -83,8 +83,7 @@ class TokenFamily:
         )
         piece = pieces["token"][0]
         token = tokens.read_token(piece.data, context, checks)
-        layers = read_chain(reversed(token.certificates), context, checks)
-        chain = verify_chain(layers, context, checks, family=self.name)
+        chain = recalled_chain(token.certificates, context, checks, family=self.name)
         fmc, runtime, leaf = _firmware_layers(chain, checks)
         tokens.verify_token(token, leaf, context, checks)
         _ueid(token, chain, checks)
