@@ -8,8 +8,8 @@ fastest library at hand, keys parsed beforehand. The target: an appraisal's CPU 
 sum of its raw signatures / 0.6.
 
 - warm: the host was appraised before and answers another nonce: 2 signatures, token and quote.
-- cold: a host that this verifier never saw, of a kind that it knows: each certificate of its chain is
-  read and verified, 7 signatures in all. First: nothing is known at all, not even the firmware.
+- cold: a host that this verifier never saw, of a kind that it knows: each certificate of its chain
+  is read and verified, 7 signatures in all. First: nothing is known, not even the firmware.
 - with result: the verdict is signed too (ES384 JWT), and kept: compressed, and written to the
   service's database with full synchronisation, in groups as its writer makes them.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import click
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -30,7 +31,7 @@ _MEANINGS = {
     State.CONTRAINDICATED: "do not trust this host",
 }
 #: Hexadecimal digits shown of a long value; --json has them all.
-_SHOWN = 32
+_SHOWN = 16
 
 
 def render(verdict: Verdict) -> RenderableType:
@@ -62,9 +63,14 @@ def render(verdict: Verdict) -> RenderableType:
 def show(verdict: Verdict) -> None:
     """Print it; on a pipe in a fixed width without colours."""
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=100, highlight=False)
-    console.print(render(verdict))
+    if console.is_terminal:
+        console.print(render(verdict))
+        return
+    wide = Console(width=100, highlight=False)
+    with wide.capture() as captured:
+        wide.print(render(verdict))
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def state_text(state: State) -> Text:
@@ -141,6 +147,12 @@ def _listed(components: Iterable[ComponentVerdict], comparison: Comparison) -> I
             yield Text.assemble(("  " + part.name, "bold"), ": " + ", ".join(labels))
 
 
+def _end(verdict: Verdict) -> str:
+    """Devices' own certificates end in the year 9999, which means never (RFC 5280)."""
+    end = verdict.valid_until
+    return "no end" if end is None or end.year == 9999 else f"{end:%Y-%m-%d}"
+
+
 def _about(verdict: Verdict) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
@@ -149,7 +161,7 @@ def _about(verdict: Verdict) -> Table:
     rows = (
         ("host", verdict.host.name if verdict.host else "nobody that could be authenticated"),
         ("appraised for", f"{verdict.at:%Y-%m-%d %H:%M:%S %Z}"),
-        ("valid until", f"{verdict.valid_until:%Y-%m-%d}" if verdict.valid_until else "no end"),
+        ("valid until", _end(verdict)),
         ("nonce", shortened(verdict.nonce.hex()) if verdict.nonce else "none was answered"),
         ("policy", f"{policy.name}, version {policy.version} ({policy.digest.hex()[:16]})"),
         ("references", verdict.references.hex()[:16]),
