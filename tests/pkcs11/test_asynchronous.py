@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ from ctypes import byref, c_ulong, create_string_buffer
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from casemate.hsm.proxy import Proxy, listen
 from tests.pkcs11.conftest import loaded
 from tests.pkcs11.constants import Attribute, Class, Flag, KeyType, Mechanism, Rv
 from tests.pkcs11.cryptoki import (
+    LIBRARY,
     AsyncData,
     Cryptoki,
     Session,
@@ -356,6 +359,48 @@ def test_more_calls_than_the_ring_has_places(library: Cryptoki) -> None:
             assert complete(session, "C_Encrypt")[0] == Rv.OK
     expected = AESGCM(bytes(32)).encrypt(IV, b"many", b"")
     assert [buffer.raw for buffer in buffers] == [expected] * 80
+
+
+def test_large_messages_in_flight_leave_room_for_those_that_are_waited_for(
+    own_module: RunningModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with loaded(own_module, monkeypatch) as library:
+        sessions = [asynchronous(library, "own") for _ in range(9)]
+        key = sessions[0].create(AES)
+        buffers = [create_string_buffer(bytes(100_000), 100_016) for _ in sessions]
+        codes = []
+        for session, buffer in zip(sessions, buffers, strict=True):
+            session.begin("Encrypt", Mechanism.AES_GCM, key, gcm(IV))
+            length = byref(c_ulong(100_016))
+            codes.append(session.raw("C_Encrypt", buffer, 100_000, buffer, length))
+        assert codes == [Rv.PENDING] * 6 + [Rv.OK] * 3
+        for session in sessions[:6]:
+            assert complete(session, "C_Encrypt")[0] == Rv.OK
+        expected = AESGCM(bytes(32)).encrypt(IV, bytes(100_000), b"")
+        assert [buffer.raw for buffer in buffers] == [expected] * 9
+
+
+def test_behind_a_proxy_every_call_is_done_when_it_returns(
+    own_module: RunningModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = own_module.base / "guest" / "own"
+    folder.mkdir(parents=True, mode=0o700)
+    proxy = Proxy(listen(folder / "hsm.sock"), own_module.socket("own"))
+    thread = threading.Thread(target=proxy.run)
+    thread.start()
+    monkeypatch.setenv("CASEMATE_SOCKETS", str(folder.parent))
+    monkeypatch.setenv("CASEMATE_RUNTIME", str(folder.parent))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(own_module.base))
+    with Cryptoki(LIBRARY) as library:
+        session = asynchronous(library, "own")
+        key = session.create(AES)
+        session.begin("Encrypt", Mechanism.AES_GCM, key, gcm(IV))
+        buffer = create_string_buffer(b"guest", 5 + 16)
+        assert session.raw("C_Encrypt", buffer, 5, buffer, byref(c_ulong(21))) == Rv.OK
+        assert buffer.raw == AESGCM(bytes(32)).encrypt(IV, b"guest", b"")
+        assert ask(session, "C_Encrypt")[0] == Rv.OPERATION_NOT_INITIALIZED
+    proxy.stop()
+    thread.join(timeout=5)
 
 
 def test_a_key_that_is_being_made_cannot_be_taken_back(
