@@ -136,13 +136,42 @@ def to_jwt(
     issuer: str | None = None,
 ) -> str:
     """The result as a JWT; issued at the time of appraisal unless told otherwise."""
+    return sign(verdict, signer, issued_at=issued_at, lifetime=lifetime, issuer=issuer).token
+
+
+@dataclass(frozen=True, slots=True)
+class SignedResult:
+    """A JWT in its parts: the claims as values and as JSON, and what stands in the token."""
+
+    claims: Mapping[str, Any]
+    payload: bytes
+    header_text: str
+    payload_text: str
+    signature_text: str
+
+    @property
+    def token(self) -> str:
+        """The JWT."""
+        return f"{self.header_text}.{self.payload_text}.{self.signature_text}"
+
+
+def sign(
+    verdict: Verdict,
+    signer: Signer,
+    *,
+    issued_at: datetime | None = None,
+    lifetime: timedelta | None = None,
+    issuer: str | None = None,
+) -> SignedResult:
+    """The result as a JWT in its parts, for those who keep it; see `to_jwt`."""
     claims = ear.to_json(_ear(verdict, issued_at, lifetime, issuer, in_json=True))
-    header = {"typ": "eat+jwt", "alg": "ES384", "kid": key_id(signer.spki)}
-    signed = ".".join(
-        base64url.encode(json.dumps(part, separators=(",", ":")).encode())
-        for part in (header, claims)
+    header = json.dumps(
+        {"typ": "eat+jwt", "alg": "ES384", "kid": key_id(signer.spki)}, separators=(",", ":")
     )
-    return f"{signed}.{base64url.encode(signer.sign(signed.encode()))}"
+    payload = json.dumps(claims, separators=(",", ":")).encode()
+    head, text = base64url.encode(header.encode()), base64url.encode(payload)
+    signature = base64url.encode(signer.sign(f"{head}.{text}".encode()))
+    return SignedResult(claims, payload, head, text, signature)
 
 
 def to_cwt(

@@ -52,11 +52,10 @@ class ResultMaker:
             found: Mapping[str, Any] = document(verdict)
             text = claims = _encode(found)
         else:
-            token = result.to_jwt(verdict, self.signer, lifetime=self.lifetime, issuer=self.issuer)
-            header, payload, signature = token.split(".")
-            envelope = f"{header}.{signature}".encode()
-            claims = base64url.decode(payload)
-            found = events.document_of(json.loads(claims))
+            signed = result.sign(verdict, self.signer, lifetime=self.lifetime, issuer=self.issuer)
+            token, claims = signed.token, signed.payload
+            envelope = f"{signed.header_text}.{signed.signature_text}".encode()
+            found = events.document_of(signed.claims)
             text = _encode(found)
         return Appraised(
             outcome=Outcome(
