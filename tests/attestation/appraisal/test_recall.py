@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import itertools
 from datetime import timedelta
 from typing import Any
@@ -14,8 +16,11 @@ from casemate.attestation.certificates import VerifiedCertificates
 from casemate.attestation.endorsements import NamedBytes
 from casemate.attestation.reference import store
 from casemate.attestation.states import State
+from casemate.formats.cbor import Tag
 from casemate.formats.corim import manifest
+from casemate.formats.corim.comid import Comid
 from casemate.formats.corim.manifest import Corim, Validity
+from casemate.formats.corim.measurement import TAG_PKIX_KEY
 from tests.attestation import hosts
 from tests.attestation.references import corim_of, references_of
 from tests.attestation.verifiers import appraise, good_corim, host, verified, verifier
@@ -77,6 +82,31 @@ def test_a_reference_value_that_ends_is_not_recalled_beyond_its_end() -> None:
         states
         == [State.AFFIRMING] * 4 + [State.WARNING] * 2 + [State.AFFIRMING] * 2 + [State.WARNING] * 2
     )
+
+
+def test_what_one_hosts_key_stands_behind_is_not_recalled_for_another() -> None:
+    corim = manifest.decode(good_corim())
+    assert isinstance(corim, Corim)
+    (tag,) = corim.tags
+    assert isinstance(tag, Comid)
+    own = verified(hosts.boot(1).token()).keys
+    pem = base64.b64encode(own[-1]).decode()
+    owned = tuple(
+        dataclasses.replace(
+            triple,
+            measurements=tuple(
+                dataclasses.replace(one, authorized_by=(Tag(TAG_PKIX_KEY, pem),))
+                for one in triple.measurements
+            ),
+        )
+        for triple in tag.triples.reference
+    )
+    triples = dataclasses.replace(tag.triples, reference=owned)
+    file = manifest.encode(Corim(id="own", tags=(dataclasses.replace(tag, triples=triples),)))
+    using = verifier(references=references_of(file), certificates=VerifiedCertificates())
+    states = [appraise(hosts.boot(number).token(), using=using).state for number in (1, 2, 1)]
+    assert states[0] == states[2] == State.AFFIRMING
+    assert states[1] != State.AFFIRMING
 
 
 @pytest.mark.parametrize("capacity", [1, 3])

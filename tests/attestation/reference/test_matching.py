@@ -164,6 +164,8 @@ def test_a_reference_can_demand_who_stands_behind_the_claim() -> None:
     by_key = Measurement(values=values(1), authorized_by=(Tag(554, pem(key)),))
     by_name = Measurement(values=values(1), authorized_by=(Tag(560, b"key 1"),))
     references = making.references(triple(by_key))
+    assert references.index.depends_on_keys
+    assert not making.references(triple(values(1))).index.depends_on_keys
     assert verdicts(references, claim(values(1)), keys=[key])[0].comparison is MET
     (verdict,) = verdicts(references, claim(values(1)))
     assert verdict.comparison is DIFFERS

@@ -158,7 +158,7 @@ def _compare(verified: Sequence[Verified], references: ReferenceSet, context: Co
     """
     components = [part for each in verified for part in each.components]
     keys = [key for each in verified for key in each.keys]
-    if references.index.has_keys or references.index.has_augmentations:
+    if references.index.depends_on_keys or references.index.has_augmentations:
         return compare(components, references, at=context.at, keys=keys)
     measured = tuple(part.measured for part in components)
     key = (

@@ -80,6 +80,8 @@ class Index:
         self._augmentations: dict[Place, list[Augmentation]] = {}
         self._texts: dict[int, str] = {}
         self.has_keys = False
+        #: Whether a comparison's outcome depends on the keys that evidence was verified with.
+        self.depends_on_keys = False
         self.has_augmentations = False
         for tag in tags:
             self._add(tag)
@@ -144,6 +146,7 @@ class Index:
             place = places(triple.environment)[0]
             self._references.setdefault(place, []).append(reference)
             for measurement in triple.measurements:
+                self.depends_on_keys |= bool(measurement.authorized_by)
                 slot = self._slots.setdefault((place, measurement.key), _Slot())
                 slot.all.append((reference, measurement))
                 digests = measurement.values.digests
@@ -156,7 +159,7 @@ class Index:
             ("attestation key", triples.attest_key),
         ):
             for number, key_triple in enumerate(key_triples):
-                self.has_keys = True
+                self.has_keys = self.depends_on_keys = True
                 self._keys.setdefault(places(key_triple.environment)[0], []).append(
                     KeyReference(tag, key_triple, kind, f"{tag.name}, {kind} {number}")
                 )
