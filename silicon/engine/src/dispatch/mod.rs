@@ -63,6 +63,12 @@ impl Scratch {
         self.sleeps.take()
     }
 
+    /// Wipes what a request left here that was not served to its end.
+    pub fn abandon(&mut self) {
+        self.bytes.zeroize();
+        *self = Self::default();
+    }
+
     /// Forgets objects and keys; for a worker that will sleep.
     pub fn forget(&mut self) {
         self.recent = RefCell::default();

@@ -13,6 +13,7 @@
 //!
 //! A worker takes requests that last `TURN` together from a connection, then looks at the next one.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,8 +23,8 @@ use casemate_transport::protocol;
 use casemate_transport::wait::{IdleSpin, LONG, futex_wait, futex_wake};
 
 use crate::connection::Connection;
-use crate::dispatch::{self, Scratch};
-use crate::metrics::Meter;
+use crate::dispatch::{self, Scratch, Served};
+use crate::metrics::{Kind, Meter};
 use crate::partition::Partition;
 
 /// How long the requests may last that a worker takes at once, in nanoseconds.
@@ -221,6 +222,27 @@ impl<'a> Desk<'a> {
             .any(|c| protocol::has_requests(c.ring.pending()))
     }
 
+    /// Serves one request. A defect that panics costs its own request, whose client is answered as
+    /// the panic unwinds; the partition must not lose its first worker to it.
+    fn serve(&mut self, connection: &Arc<Connection>, slot: u32, begin: Moment) -> Served {
+        let Self {
+            partition, scratch, ..
+        } = self;
+        let served = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            dispatch::serve(partition, connection, slot, scratch, begin)
+        }));
+        served.unwrap_or_else(|_| {
+            self.scratch.abandon();
+            Served {
+                kind: Kind {
+                    operation: 0,
+                    mechanism: 0,
+                },
+                failed: None,
+            }
+        })
+    }
+
     /// Serves some requests of each connection. True: there were any.
     fn round(&mut self) -> bool {
         self.refresh();
@@ -238,8 +260,7 @@ impl<'a> Desk<'a> {
             while taken != 0 {
                 let slot = taken.trailing_zeros();
                 taken &= taken - 1;
-                let served =
-                    dispatch::serve(self.partition, connection, slot, &mut self.scratch, begin);
+                let served = self.serve(connection, slot, begin);
                 let end = Moment::now();
                 let nanoseconds = end.since(begin);
                 if let Some(failed) = served.failed {
