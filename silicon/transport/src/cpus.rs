@@ -25,16 +25,40 @@ pub fn quota() -> Option<u32> {
 }
 
 fn affinity() -> u32 {
+    let Some(set) = affinity_mask() else {
+        return 1;
+    };
+    // SAFETY: reads the set.
+    u32::try_from(unsafe { libc::CPU_COUNT(&set) }).unwrap_or(1)
+}
+
+fn affinity_mask() -> Option<libc::cpu_set_t> {
     // SAFETY: a zeroed set is a valid output argument.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: the size is that of the set.
     let result =
         unsafe { libc::sched_getaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), &mut set) };
-    if result != 0 {
-        return 1;
-    }
+    (result == 0).then_some(set)
+}
+
+/// Moves the calling thread to another CPU of its affinity mask, where there is one. Afterwards it
+/// may run on all of them again: where it stays is the scheduler's.
+pub fn leave_current() {
+    let (Some(whole), Ok(cpu)) = (affinity_mask(), usize::try_from(current())) else {
+        return;
+    };
     // SAFETY: reads the set.
-    u32::try_from(unsafe { libc::CPU_COUNT(&set) }).unwrap_or(1)
+    if cpu >= libc::CPU_SETSIZE as usize || unsafe { libc::CPU_COUNT(&whole) } < 2 {
+        return;
+    }
+    let mut others = whole;
+    // SAFETY: the CPU's number is inside the set, and both sets live during the calls.
+    unsafe {
+        libc::CPU_CLR(cpu, &mut others);
+        let size = std::mem::size_of::<libc::cpu_set_t>();
+        libc::sched_setaffinity(0, size, &others);
+        libc::sched_setaffinity(0, size, &whole);
+    }
 }
 
 /// The least quota, in whole CPUs, of the group that `membership` names and of those above it, in
@@ -103,6 +127,13 @@ mod tests {
         fn drop(&mut self) {
             let _ = std::fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn a_thread_that_leaves_its_cpu_may_come_back() {
+        let before = affinity();
+        leave_current();
+        assert_eq!(affinity(), before);
     }
 
     #[test]

@@ -35,6 +35,10 @@ const SHORT: u64 = 4_000;
 const WAKE_LATEST: u64 = 150_000;
 /// Looks without a request that make a pause: some two microseconds.
 const PAUSE_LOOKS: u32 = 80;
+/// After so many sleeps beside a client the first worker moves to another CPU.
+const TOGETHER: u32 = 16;
+/// It does not move again before this, in nanoseconds.
+const BETWEEN_MOVES: u64 = 5_000_000;
 /// How long a helper looks at the rings before it sleeps, in nanoseconds.
 const HELPER_SPIN: u64 = 20_000;
 
@@ -57,6 +61,7 @@ pub fn run_first(partition: &Arc<Partition>, generation: u64) {
         if desk.lingers(beside) && idle.spin(beside, || desk.sees_requests()) {
             continue;
         }
+        desk.parts(beside);
         desk.leave();
         protocol::leave(awake);
         if !desk.looks_for_requests() && wanted() {
@@ -127,6 +132,9 @@ struct Desk<'a> {
     /// Clients to be woken, and since when the first of them waits for it.
     sleepers: Vec<(Arc<Connection>, u32)>,
     since: Moment,
+    /// Sleeps one after the other beside a client on this CPU, and when it moved away from one.
+    together: u32,
+    moved: Moment,
     /// Whether there is one CPU for everybody.
     alone: bool,
 }
@@ -143,6 +151,8 @@ impl<'a> Desk<'a> {
             sleeper: None,
             sleepers: Vec::new(),
             since: Moment::now(),
+            together: 0,
+            moved: Moment::now(),
             alone: cpus::available() < 2,
         }
     }
@@ -198,6 +208,17 @@ impl<'a> Desk<'a> {
     /// helper works there is none: the CPU is lent by yields.
     fn lingers(&self, beside: bool) -> bool {
         !beside || self.alone || self.partition.workers.has_helper_awake()
+    }
+
+    /// Moves to another CPU, if it keeps sharing one with its client: two threads that wake each
+    /// other in turns stay together for long, since neither ever waits for a CPU.
+    fn parts(&mut self, beside: bool) {
+        self.together = if beside { self.together + 1 } else { 0 };
+        if self.together >= TOGETHER && !self.alone && self.moved.elapsed() >= BETWEEN_MOVES {
+            cpus::leave_current();
+            self.together = 0;
+            self.moved = Moment::now();
+        }
     }
 
     fn refresh(&mut self) {
