@@ -19,8 +19,8 @@ from casemate.hsm.admin_client import AdminClient
 from casemate.hsm.client import Algorithm as KeyAlgorithm
 from casemate.hsm.client import connect
 from casemate.hsm.client.errors import ClientError
-from casemate.hsm.errors import ModuleError
 from casemate.hsm.folders import Folders
+from casemate.hsm.process import serves
 from casemate.rot.attester import MailboxAttester
 from casemate.rot.chain import check_chain
 from casemate.rot.device_folder import DeviceFolder, Order, manufacture
@@ -70,12 +70,9 @@ def run_module(host: Host, parts: tuple[Part, ...], base: Path) -> subprocess.Po
         )
     end = time.monotonic() + 30
     while time.monotonic() < end and process.poll() is None:
-        try:
-            with AdminClient(folders.admin_socket) as admin:
-                if admin.call("status")["partitions"]:
-                    return process
-        except ModuleError:
-            time.sleep(0.05)
+        if serves(folders, ["web"]):
+            return process
+        time.sleep(0.05)
     raise AssertionError((base / "log").read_text())
 
 
