@@ -43,6 +43,9 @@ NEED_DES = {
     "ReadOnlySessionTest.SecretKeyTestVectors",
 }
 
+#: The suite knows no flag of a token that is newer than PKCS#11 2.40: CKF_ASYNC_SESSION_SUPPORTED.
+NEWER_THAN_THE_SUITE = {"PKCS11Test.EnumerateSlots"}
+
 
 def suites() -> Path:
     root = os.environ.get("CASEMATE_SUITES")
@@ -123,5 +126,5 @@ def test_google_pkcs11test(token: RunningModule) -> None:
         re.findall(r'^\[  FAILED  \] (\S+), where GetParam\(\) = "3?DES-\w+"', run.stdout, re.M)
     )
     passed = re.search(r"^\[  PASSED  \] (\d+) tests", run.stdout, re.M)
-    assert passed is not None and int(passed[1]) >= 232, run.stdout[-2000:]
-    assert failed - by_parameter <= NEED_DES
+    assert passed is not None and int(passed[1]) >= 231, run.stdout[-2000:]
+    assert failed - by_parameter <= NEED_DES | NEWER_THAN_THE_SUITE
