@@ -63,10 +63,10 @@ impl Scratch {
         self.sleeps.take()
     }
 
-    /// Wipes what a request left here that was not served to its end.
+    /// Wipes what a request left here that was not served to its end. Its client is still woken.
     pub fn abandon(&mut self) {
         self.bytes.zeroize();
-        *self = Self::default();
+        self.forget();
     }
 
     /// Forgets objects and keys; for a worker that will sleep.
@@ -142,6 +142,7 @@ pub fn serve(
     prefetch(data, sections.data.length);
     let used = sections.second.end();
     let Some(private) = scratch.bytes.get_mut(..used) else {
+        Reply::new(client, slot, &header, None, begin).fail(CKR_ARGUMENTS_BAD.into());
         return served(Some(true));
     };
     // SAFETY: `place` has checked that these spans are inside the slot's payload; the target is
