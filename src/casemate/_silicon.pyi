@@ -3,7 +3,7 @@
 No function returns a private or secret key in clear: blobs are masked, keys are handles.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from os import PathLike
 from typing import Any
@@ -344,3 +344,49 @@ class P384PrivateKey:
 
     def sign(self, digest: bytes) -> bytes:
         """A signature (r, s: 96 bytes) over a SHA-384 digest (48 bytes). Raises ValueError."""
+
+def read_cbor(tag: Callable[[int, Any], Any], data: bytes, most_items: int, deepest: int) -> Any:
+    """The one strict CBOR item that `data` is; `casemate.formats.cbor.decode` calls it.
+
+    `tag` makes a tagged item of its number and value. `deepest` is at most 255. Raises CborError.
+    """
+
+class Element:
+    """One TLV of DER: its tag byte, where it stands, its content and its whole encoding."""
+
+    @property
+    def tag(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def content(self) -> bytes: ...
+    @property
+    def encoded(self) -> bytes: ...
+    def expect(self, tag: int, what: str) -> Element:
+        """Return itself if it has the tag. Raises DerError with `what` was expected."""
+
+    def children(self) -> ElementReader:
+        """A reader over the content of a constructed element. Raises DerError if primitive."""
+
+class ElementReader:
+    """Reads elements of DER one after another; `start` is where `data` stands in its input."""
+
+    def __init__(self, data: bytes, start: int = 0) -> None: ...
+    @property
+    def offset(self) -> int:
+        """The offset of the next element in the outermost input."""
+
+    def at_end(self) -> bool:
+        """Whether everything has been read."""
+
+    def peek(self) -> int | None:
+        """The tag of the next element, or None at the end."""
+
+    def next(self, tag: int | None = None, what: str = "an element") -> Element:
+        """Read one element. Raises DerError at the end, for bad DER, or for another tag."""
+
+    def end(self, what: str) -> None:
+        """Check that everything has been read. Raises DerError if something follows."""
+
+    def __iter__(self) -> ElementReader: ...
+    def __next__(self) -> Element: ...

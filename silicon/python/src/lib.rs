@@ -4,7 +4,9 @@
 
 use pyo3::prelude::*;
 
+mod cbor;
 mod client;
+mod der;
 mod engine;
 mod pipeline;
 mod root_of_trust;
@@ -13,7 +15,11 @@ mod verifier;
 #[pymodule]
 mod _silicon {
     #[pymodule_export]
+    use super::cbor::read_cbor;
+    #[pymodule_export]
     use super::client::{Client, LostError, Ticket, serve_proxy_peer};
+    #[pymodule_export]
+    use super::der::{Element, Reader};
     #[pymodule_export]
     use super::engine::{
         Change, Engine, EngineState, Partition, PartitionPolicy, PartitionStatus, Record,

@@ -172,13 +172,12 @@ def _tcb_info(outer: der_reader.Element) -> TcbInfo:
             ) from None
 
     def integer(number: int) -> int | None:
-        return None if (element := found.get(number)) is None else _implicit_integer(element)
+        element = found.get(number)
+        return None if element is None else der_reader.implicit_integer(element)
 
     def bits(number: int) -> tuple[bytes, int] | None:
-        if (element := found.get(number)) is None:
-            return None
-        as_bits = der_reader.Element(der_reader.BIT_STRING, element.offset, element.content, b"")
-        return der_reader.read_bit_string(as_bits)
+        element = found.get(number)
+        return None if element is None else der_reader.implicit_bit_string(element)
 
     def octets(number: int) -> bytes | None:
         return None if (element := found.get(number)) is None else element.content
@@ -196,13 +195,6 @@ def _tcb_info(outer: der_reader.Element) -> TcbInfo:
         type=octets(9),
         flags_mask=bits(10),
         integrity_registers=None if 11 not in found else _registers(found[11]),
-    )
-
-
-def _implicit_integer(element: der_reader.Element) -> int:
-    as_integer = der.element(der_reader.INTEGER, element.content)
-    return der_reader.read_integer(
-        der_reader.Element(der_reader.INTEGER, element.offset, element.content, as_integer)
     )
 
 
@@ -233,7 +225,7 @@ def _register(entry: der_reader.Element) -> IntegrityRegister:
             case 0x80 if element.content.isascii():
                 name = element.content.decode("ascii")
             case 0x81:
-                number = _implicit_integer(element)
+                number = der_reader.implicit_integer(element)
             case 0xA2:
                 digests = _fwids(element)
             case other:

@@ -1,0 +1,159 @@
+"""Silicon's readers of CBOR and DER against second ones in Python: same values, same refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cbor2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from casemate.formats import cbor, der, der_reader, x509
+from casemate.formats.cbor import CborError, Tag
+from casemate.formats.der_reader import DerError
+from casemate.rot.identity import Algorithm
+from tests.attestation import hosts
+from tests.formats import second_cbor, second_der
+
+KEY = st.integers(-(2**64), 2**64 - 1) | st.text(max_size=8) | st.binary(max_size=8)
+VALUE = st.recursive(
+    st.none() | st.booleans() | KEY,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(KEY, inner, max_size=4)
+        | st.builds(Tag, st.integers(0, 2**64 - 1), inner)
+    ),
+    max_leaves=20,
+)
+#: What the readers are given: well-formed at first, then cut, flipped or filled with anything.
+EDITS = st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=4)
+
+
+def edited(data: bytes, edits: list[tuple[int, int]], cut: int | None) -> bytes:
+    """The same bytes with some replaced, and only the first `cut` of them."""
+    found = bytearray(data)
+    for place, value in edits:
+        if found:
+            found[place % len(found)] = value
+    return bytes(found if cut is None else found[: cut % (len(found) + 1)])
+
+
+def cbor_of(reader: Any, data: bytes, **bounds: int) -> tuple[Any, ...]:
+    try:
+        value = reader.decode(data, **bounds)
+    except CborError as error:
+        return str(error), error.offset
+    # 1 and True are equal, so types are compared too.
+    return value, repr(value)
+
+
+@settings(max_examples=400)
+@given(VALUE, EDITS, st.none() | st.integers(0, 2**16))
+def test_both_read_cbor_alike(value: Any, edits: list[tuple[int, int]], cut: int | None) -> None:
+    data = edited(cbor.encode(value), edits, cut)
+    assert cbor_of(cbor, data) == cbor_of(second_cbor, data)
+
+
+@settings(max_examples=400)
+@given(st.binary(max_size=120), st.integers(0, 30))
+def test_both_take_any_bytes_for_cbor_alike(data: bytes, most_items: int) -> None:
+    assert cbor_of(cbor, data) == cbor_of(second_cbor, data)
+    bounds = {"most_items": most_items}
+    assert cbor_of(cbor, data, **bounds) == cbor_of(second_cbor, data, **bounds)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\x81" * depth + b"\0", id=f"{depth} arrays") for depth in (31, 32, 33, 5000)
+    ]
+    + [pytest.param(b"\xa1\0" * depth + b"\0", id=f"{depth} maps") for depth in (31, 32, 33, 5000)]
+    + [pytest.param(b"\xc1" * depth + b"\0", id=f"{depth} tags") for depth in (31, 32, 33, 5000)]
+    + [
+        pytest.param(bytes((major << 5 | 27,)) + count.to_bytes(8, "big") + b"\0" * rest,
+                     id=f"{count} of {major}, {rest} there")
+        for major in range(8)
+        for count in (2**32, 2**63 - 1, 2**63, 2**64 - 1)
+        for rest in (0, 9)
+    ]
+    + [
+        pytest.param(cbor2.dumps([0] * 20_000), id="one item too many"),
+        pytest.param(cbor2.dumps([0] * 19_999), id="as many items as are taken"),
+        pytest.param(b"\x3b" + b"\xff" * 8, id="the lowest number"),
+        pytest.param(b"\x3b" + b"\x7f" + b"\xff" * 7, id="the lowest of 64 bits"),
+        pytest.param(b"\xa2\x41a\0\x41a\0", id="a key of bytes twice"),
+        pytest.param(b"\xa2\x61'\0\x61'\0", id="a key of text twice"),
+        pytest.param(b"\xa2\x38\x63\0\x38\x63\0", id="a number twice"),
+        pytest.param(b"\x63\xed\xa0\x80", id="half a surrogate pair"),
+        pytest.param(bytes(cbor.LARGEST + 1), id="too large"),
+    ],
+)  # fmt: skip
+def test_both_bound_cbor_alike(data: bytes) -> None:
+    assert cbor_of(cbor, data) == cbor_of(second_cbor, data)
+
+
+def walked(reader: Any, data: bytes) -> list[Any]:
+    """Everything that a walk over all elements shows, and how it ended."""
+    seen: list[Any] = []
+    open_readers = [reader(data, 7)]
+    try:
+        while open_readers:
+            one = open_readers[-1]
+            seen.append((one.offset, one.at_end(), one.peek()))
+            if one.at_end():
+                one.end("the last")
+                open_readers.pop()
+                continue
+            element = one.next()
+            seen.append((element.tag, element.offset, element.content, element.encoded))
+            if element.tag & 0x20 and len(open_readers) < 40:
+                open_readers.append(element.children())
+    except DerError as error:
+        seen.append((str(error), error.offset))
+    return seen
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from(["strings", "certificate", "numbers"]),
+    EDITS,
+    st.none() | st.integers(0, 2**16),
+)
+def test_both_walk_der_alike(kind: str, edits: list[tuple[int, int]], cut: int | None) -> None:
+    whole = {
+        "strings": der.sequence(der.octet_string(bytes(300)), der.sequence(der.boolean(True))),
+        "certificate": hosts.manufacturer_certificate(Algorithm.ECC),
+        "numbers": der.sequence(*(der.integer(1 << bits) for bits in range(40))),
+    }[kind]
+    data = edited(whole, edits, cut)
+    assert walked(der_reader.Reader, data) == walked(second_der.Reader, data)
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200))
+def test_both_take_any_bytes_for_der_alike(data: bytes) -> None:
+    assert walked(der_reader.Reader, data) == walked(second_der.Reader, data)
+
+
+@given(st.binary(max_size=40), st.integers(0, 255), st.booleans())
+def test_both_expect_alike(data: bytes, tag: int, more: bool) -> None:
+    def ask(reader: Any) -> tuple[Any, ...]:
+        one = reader(data)
+        try:
+            element = one.next(tag, "the thing")
+            if more:
+                one.end("the thing")
+            element.expect(tag, "it").expect(0x30, "a sequence").children()
+        except DerError as error:
+            return str(error), error.offset, one.offset
+        return element.encoded, one.offset
+
+    assert ask(der_reader.Reader) == ask(second_der.Reader)
+
+
+def test_an_element_outlives_its_reader_and_its_input() -> None:
+    element = x509.split(hosts.manufacturer_certificate(Algorithm.ECC)).tbs
+    inner = der_reader.parse_one(element).children().next()
+    del element
+    assert inner.encoded == bytes.fromhex("a003020102")
