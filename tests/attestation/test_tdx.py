@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,6 +84,27 @@ def test_debug_mode() -> None:
 
 def test_another_nonce_is_not_answered() -> None:
     assert verify(GOOD.evidence(), GOOD.context(nonce=b"x")).nonce is None
+
+
+def test_a_root_that_is_named_as_a_certificate() -> None:
+    root = GOOD.root_certificate.public_bytes(Encoding.DER)
+    given_ = sort(
+        anchors=[NamedBytes(root, "root.der")],
+        endorsements=[GOOD.collateral()],
+        families=families(),
+    )
+    assert verify(GOOD.evidence(), Context(at=AT, endorsements=given_.endorsements)).checks
+    chains = json.loads(GOOD.collateral().data)
+    shortened = {
+        name: value[: value.index("-----END") + len("-----END CERTIFICATE-----\n")]
+        for name, value in chains.items()
+        if name.endswith("_chain")
+    }
+    rootless = Endorsements(
+        anchors=given_.endorsements.anchors, tdx_collateral=(GOOD.collateral(**shortened),)
+    )
+    with pytest.raises(InfrastructureError, match="lack the certificate of the root"):
+        verify(GOOD.evidence(), Context(at=AT, endorsements=rootless))
 
 
 def test_collateral_that_is_missing_or_stale() -> None:

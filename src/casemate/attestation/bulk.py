@@ -24,7 +24,9 @@ from typing import Any
 from casemate.attestation import input as given
 from casemate.attestation.appraisal.document import document
 from casemate.attestation.appraisal.verdict import Verdict
-from casemate.attestation.endorsements import Endorsements, NamedBytes
+from casemate.attestation.collateral.supply import Supply
+from casemate.attestation.collateral.wanted import for_evidence
+from casemate.attestation.endorsements import NamedBytes
 from casemate.attestation.errors import InputError
 from casemate.attestation.evidence.family import Family
 from casemate.attestation.pool import Request
@@ -85,28 +87,31 @@ def count(paths: Sequence[Path]) -> int:
 
 
 def requests(
-    paths: Iterable[Path], *, families: Sequence[Family], at: datetime, nonce: bytes | None
+    paths: Iterable[Path],
+    *,
+    families: Sequence[Family],
+    at: datetime,
+    nonce: bytes | None,
+    collateral: Supply | None = None,
 ) -> Iterator[Request]:
     """One request for each host, its name as the correlation id. Raises InputError.
 
-    `nonce` is for hosts whose line names none.
+    `nonce` is for hosts whose line names none; `collateral` has what each one's evidence needs.
     """
     for path in paths:
         sets = _read_lines(path) if _is_lines(path) else _read_folder(path)
         for name, files, own_nonce in sets:
             sorted_ = given.sort(evidence=files, families=families)
             along = sorted_.endorsements
+            if collateral is not None:
+                along = along.with_(collateral.supply(for_evidence(sorted_.pieces)))
             yield Request(
                 sorted_.pieces,
                 at,
                 nonce if own_nonce is None else own_nonce,
                 name,
-                along if _says_something(along) else None,
+                None if along.is_empty else along,
             )
-
-
-def _says_something(along: Endorsements) -> bool:
-    return bool(along.certificates or along.revocations or along.tdx_collateral)
 
 
 _Set = tuple[str, tuple[NamedBytes, ...], bytes | None]

@@ -250,7 +250,13 @@ class VerifierClient:
             headers["Content-Type"] = "application/octet-stream"
         status, data = self._exchange(method, self._base + path, content, headers)
         if status in good:
-            return json.loads(data) if data else None
+            try:
+                return json.loads(data) if data else None
+            except ValueError as error:
+                raise VerifierError(
+                    f"{self._url}: the answer to {method} {path} is no JSON: {error}",
+                    advice="see whether a verifier answers there, or something before it",
+                ) from None
         raise _problem(status, data)
 
     def _exchange(
@@ -271,6 +277,9 @@ class VerifierClient:
                 self._connection.close()
                 raise self._unreachable(error) from error
             else:
+                if answer.length and len(data) <= LARGEST:
+                    self._connection.close()
+                    raise self._unreachable(http.client.IncompleteRead(data, answer.length))
                 if len(data) > LARGEST:
                     self._connection.close()
                     raise VerifierError(f"the answer is longer than {LARGEST} bytes")

@@ -54,7 +54,8 @@ class Endorsements:
     `epoch` changes whenever `anchors` do: caches of verified certificates are keyed by it.
     `stale_until` is the policy for stale collateral: None refuses it, a time accepts collateral
     that ended after it. `require_revocation` is the one for missing CRLs: every issuer must have
-    one. A certificate that a CRL at hand lists is revoked in any case.
+    one. A certificate that a CRL at hand lists is revoked in any case. `absent` are sentences about
+    collateral that was looked for and could not be had: a verdict that misses some cites them.
 
     `derived` is for indexes that verification makes of the rest once; it never changes a result.
     """
@@ -66,24 +67,38 @@ class Endorsements:
     epoch: int = 0
     stale_until: datetime | None = None
     require_revocation: bool = False
+    absent: tuple[str, ...] = ()
     derived: dict[str, Any] = field(init=False, default_factory=dict, compare=False, repr=False)
 
     def with_(self, along: Endorsements) -> Endorsements:
-        """These, and what came along with evidence: never its anchors.
+        """These, and what is there for one appraisal alone: never its anchors.
 
-        What was derived from these serves on (`layers`): a store of many certificates is not read
-        again for each host that brings its own.
+        Its `stale_until` holds where it has one. What was derived from these serves on (`layers`):
+        a store of many certificates is not read again for each host that brings its own.
         """
-        if not (along.certificates or along.revocations or along.tdx_collateral):
+        if along.is_empty:
             return self
         made = replace(
             self,
             certificates=(*self.certificates, *along.certificates),
             revocations=(*self.revocations, *along.revocations),
             tdx_collateral=(*self.tdx_collateral, *along.tdx_collateral),
+            stale_until=along.stale_until or self.stale_until,
+            absent=(*self.absent, *along.absent),
         )
         made.derived[_LAYERS] = (*self.layers, replace(along, anchors=()))
         return made
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether they say nothing, anchors apart."""
+        return not (
+            self.certificates
+            or self.revocations
+            or self.tdx_collateral
+            or self.stale_until
+            or self.absent
+        )
 
     @property
     def layers(self) -> tuple[Endorsements, ...]:

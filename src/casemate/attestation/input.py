@@ -40,7 +40,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from casemate.attestation.endorsements import Endorsements, NamedBytes, TrustAnchor
-from casemate.attestation.errors import InputError
+from casemate.attestation.errors import InfrastructureError, InputError
 from casemate.attestation.evidence.family import Family, FamilyName, Piece
 from casemate.attestation.evidence.registry import select_what_fits
 from casemate.formats import cmw, cose, x509
@@ -183,6 +183,27 @@ def sort(
         accompanying=tuple(found.references),
         signers=tuple(found.signers),
     )
+
+
+def sort_pieces(
+    pieces: Sequence[Piece], families: Sequence[Family]
+) -> tuple[tuple[Piece, ...], Endorsements]:
+    """Sort what somebody else handed in: the evidence, and what came along with it.
+
+    Never raises: what cannot be sorted stays evidence, to be refused as such.
+    """
+    # With its library it takes long to load, and few need it.
+    from casemate.attestation.evidence.tdx import collateral as tdx
+
+    try:
+        found = sort(
+            evidence=[NamedBytes(piece.data, piece.name) for piece in pieces], families=families
+        )
+        for source in found.endorsements.tdx_collateral:
+            tdx.decode(source)
+    except (InputError, InfrastructureError):
+        return tuple(pieces), Endorsements()
+    return found.pieces or tuple(pieces), found.endorsements
 
 
 def _epoch(anchors: Iterable[TrustAnchor]) -> int:

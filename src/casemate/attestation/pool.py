@@ -32,6 +32,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
 
+from casemate.attestation import input as given
 from casemate.attestation.appraisal.appraise import without_appraisal
 from casemate.attestation.appraisal.verdict import Verdict
 from casemate.attestation.checks import Check
@@ -59,13 +60,18 @@ class BusyError(InfrastructureError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One appraisal to make; see Verifier.appraise."""
+    """One appraisal to make; see Verifier.appraise.
+
+    `unsorted` pieces are as they came: what is no evidence among them (certificates, collateral)
+    is sorted out by the worker, for this appraisal alone.
+    """
 
     pieces: tuple[Piece, ...]
     at: datetime
     nonce: bytes | None
     correlation_id: str
     along: Endorsements | None = None
+    unsorted: bool = False
 
 
 @dataclass(slots=True)
@@ -344,12 +350,16 @@ def _appraise_until_closed(connection: Connection, finish: Callable[[Verdict], A
 
 def _answer(verifier: Verifier, request: Request, finish: Callable[[Verdict], Any]) -> Any:
     try:
+        pieces, along = request.pieces, request.along
+        if request.unsorted:
+            pieces, came = given.sort_pieces(pieces, verifier.families)
+            along = came if along is None else along.with_(came)
         verdict = verifier.appraise(
-            request.pieces,
+            pieces,
             at=request.at,
             nonce=request.nonce,
             correlation_id=request.correlation_id,
-            along=request.along,
+            along=along,
         )
         return finish(verdict)
     except Exception as error:

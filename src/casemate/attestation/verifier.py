@@ -47,8 +47,8 @@ class Verifier:
     ) -> Verdict:
         """Appraise one attester's evidence; see `appraisal.appraise`.
 
-        `along` are certificates, CRLs and collateral that came with it; its anchors are not looked
-        at.
+        `along` are certificates, CRLs and collateral for it alone, which came with it or were
+        looked up for it (`Endorsements.with_`); its anchors are not looked at.
         """
         context = Context(
             at=at,

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from casemate.attestation import bulk
 from casemate.attestation.bulk import Summary
+from casemate.attestation.collateral.supply import Supply
 from casemate.attestation.errors import InputError
 from casemate.attestation.pool import Pool
 from casemate.attestation.states import State, worst
@@ -37,10 +38,13 @@ def run(
     nonce: bytes | None,
     workers: int,
     out: Path | None,
+    collateral: Supply | None = None,
 ) -> tuple[Summary, float]:
     """Appraise every host; `out` gets a line of JSON for each. The summary, and the seconds."""
     summary = Summary()
-    requests = bulk.requests(paths, families=verifier.families, at=at, nonce=nonce)
+    requests = bulk.requests(
+        paths, families=verifier.families, at=at, nonce=nonce, collateral=collateral
+    )
     started = time.monotonic()
     with (
         _opened(out) as lines,

@@ -23,6 +23,7 @@ from casemate.cli._attestation import (
 from casemate.cli._module import json_option, print_json
 
 if TYPE_CHECKING:
+    from casemate.attestation.collateral.supply import Supply
     from casemate.attestation.verifier import Verifier
 
 EXIT_CODES = {
@@ -137,8 +138,9 @@ def appraise(
        1  a file given cannot be used   2  the command line was wrong
     """
     from casemate.attestation import input as given
-    from casemate.attestation.collateral.endorse import add_items
     from casemate.attestation.collateral.store import CollateralStore
+    from casemate.attestation.collateral.supply import Supply
+    from casemate.attestation.collateral.wanted import for_evidence
     from casemate.attestation.evidence import registry
     from casemate.attestation.verifier import Verifier
 
@@ -156,24 +158,31 @@ def appraise(
         stale_until=stale_until,
         require_revocation=require_revocation,
     )
+    supply = None if collateral is None else Supply(CollateralStore(collateral))
     endorsements = sorted_.endorsements
-    if collateral is not None:
-        endorsements = add_items(endorsements, CollateralStore(collateral))
     verifier = Verifier(
-        endorsements,
+        endorsements if supply is None else endorsements.with_(supply.standing()),
         load_references(sorted_, time, reference),
         load_policy(policy),
         frozenset(map(Quirk, quirk)),
     )
     if bulk:
         _appraise_many(
-            evidence, verifier, at=time, nonce=nonce, workers=workers, out=out, as_json=as_json
+            evidence,
+            verifier,
+            at=time,
+            nonce=nonce,
+            workers=workers,
+            out=out,
+            collateral=supply,
+            as_json=as_json,
         )
     verdict = verifier.appraise(
         sorted_.pieces,
         at=time,
         nonce=nonce,
         correlation_id=correlation_id or str(uuid.uuid4()),
+        along=None if supply is None else supply.supply(for_evidence(sorted_.pieces)),
     )
     if ear is not None and sign_key is not None and out is not None:
         from casemate.cli import _result
@@ -205,11 +214,20 @@ def _appraise_many(
     nonce: bytes | None,
     workers: int,
     out: Path | None,
+    collateral: Supply | None,
     as_json: bool,
 ) -> NoReturn:
     from casemate.cli import _bulk
 
-    summary, seconds = _bulk.run(evidence, verifier, at=at, nonce=nonce, workers=workers, out=out)
+    summary, seconds = _bulk.run(
+        evidence,
+        verifier,
+        at=at,
+        nonce=nonce,
+        workers=workers,
+        out=out,
+        collateral=collateral,
+    )
     if as_json:
         print_json(_bulk.as_json(summary, seconds))
     else:

@@ -12,7 +12,7 @@ import click
 from rich.text import Text
 
 from casemate.cli._attestation import Time, reports_attestation_errors
-from casemate.cli._collateral import folder_option, progress, store_of
+from casemate.cli._collateral import folder_option, progress, source_options, sources_of, store_of
 from casemate.cli._module import fail, json_option, print_columns, print_json
 
 if TYPE_CHECKING:
@@ -80,14 +80,7 @@ def _row(item: Item, at: datetime) -> tuple[str | Text, ...]:
     type=click.Choice(_PRODUCTS),
     help="AMD's chain and CRL of a product line too.",
 )
-@click.option("--amd-url", help="A cache of AMD's key service [https://kdsintf.amd.com].")
-@click.option("--intel-url", help="A PCCS [https://api.trustedservices.intel.com].")
-@click.option(
-    "--plain-host",
-    multiple=True,
-    metavar="HOST[:PORT]",
-    help="A host on site that may be asked over plain HTTP.",
-)
+@source_options
 @click.option(
     "--patience",
     type=click.IntRange(0, 86_400),
@@ -118,7 +111,6 @@ def fetch(
     from casemate.attestation.collateral import wanted as wanting
     from casemate.attestation.collateral.cache import CollateralCache, Terms
     from casemate.attestation.collateral.fetching import HttpFetcher
-    from casemate.attestation.collateral.sources import Sources
     from casemate.attestation.evidence.family import Piece
     from casemate.formats.sev_snp import Product
 
@@ -130,18 +122,10 @@ def fetch(
         needed |= dict.fromkeys((wanting.AmdChain(product), wanting.AmdCrl(product)))
     if not needed:
         raise click.UsageError("nothing to fetch: give SEV-SNP, TDX or Azure evidence, or --amd")
-    base = Sources()
-    sources = Sources(
-        amd=(amd_url or base.amd).rstrip("/"),
-        intel=(intel_url or base.intel).rstrip("/"),
-        intel_root_crl=f"{intel_url.rstrip('/')}/sgx/certification/v4/rootcacrl"
-        if intel_url
-        else base.intel_root_crl,
-    )
     cache = CollateralCache(
         store_of(folder),
         HttpFetcher(plain_hosts=frozenset(plain_host)),
-        sources=sources,
+        sources=sources_of(amd_url, intel_url),
         terms=Terms(patience=timedelta(seconds=patience)),
     )
     _report_fetched(cache, tuple(needed), as_json=as_json)

@@ -14,6 +14,7 @@ import click
 from casemate.attestation.service.principals import Role
 from casemate.audit.spool import Durability
 from casemate.cli._attestation import Time, reports_attestation_errors
+from casemate.cli._collateral import source_options, sources_of
 from casemate.cli._module import json_option, print_fields, print_json
 from casemate.cli._verifier import DURATION
 from casemate.cli.verifier_client import commands
@@ -109,6 +110,34 @@ folder_option = click.option(
     "--require-signed-references", is_flag=True, help="Refuse references without a known signer."
 )
 @click.option(
+    "--collateral",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="CASEMATE_COLLATERAL",
+    help="A folder of `casemate collateral` for vendors' certificates, CRLs and TCB levels "
+    "[CASEMATE_COLLATERAL; none: only what documents and evidence bring].",
+)
+@click.option(
+    "--fetch-collateral",
+    is_flag=True,
+    help="Fetch into it what evidence needs and it lacks, over HTTPS [the network is not used].",
+)
+@source_options
+@click.option(
+    "--patience",
+    type=DURATION,
+    default="30s",
+    show_default=True,
+    help="How long an appraisal waits for a source that limits questions.",
+)
+@click.option(
+    "--stale-for", type=DURATION, help="Take collateral that has ended for so long [not at all]."
+)
+@click.option(
+    "--require-revocation",
+    is_flag=True,
+    help="Every issuer of a vendor's certificate must have a CRL or OCSP response.",
+)
+@click.option(
     "--durability",
     type=click.Choice([each.value for each in Durability]),
     default=Durability.SYNC.value,
@@ -154,6 +183,14 @@ def serve(
     signing_key: Path | None,
     enrol: str,
     require_signed_references: bool,
+    collateral: Path | None,
+    fetch_collateral: bool,
+    amd_url: str | None,
+    intel_url: str | None,
+    plain_host: tuple[str, ...],
+    patience: timedelta,
+    stale_for: timedelta | None,
+    require_revocation: bool,
     durability: str,
     event_files: int | None,
     body_limit: int,
@@ -169,7 +206,7 @@ def serve(
     Exit codes: 0 ended when told to; 1 could not start.
     """
     from casemate.attestation.service import server
-    from casemate.attestation.service.configuration import Configuration, Tls
+    from casemate.attestation.service.configuration import CollateralSettings, Configuration, Tls
     from casemate.attestation.service.http.envelope import Limits
     from casemate.audit.spool import SpoolLimits
     from casemate.hsm.notify import notify
@@ -178,6 +215,10 @@ def serve(
         raise click.UsageError("--tls-certificate and --tls-key go together")
     if tls_certificate is None and (client_ca is not None or require_client_certificate):
         raise click.UsageError("client certificates need --tls-certificate and --tls-key")
+    if collateral is None and (fetch_collateral or amd_url or intel_url or plain_host):
+        raise click.UsageError("what is fetched is kept: give --collateral")
+    if not fetch_collateral and (amd_url or intel_url or plain_host):
+        raise click.UsageError("sources are asked with --fetch-collateral alone")
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     configuration = Configuration(
         folder=folder,
@@ -198,6 +239,17 @@ def serve(
         result_lifetime=result_lifetime,
         enrol_on_first_use=enrol == "first-use",
         require_signed_references=require_signed_references,
+        collateral=None
+        if collateral is None
+        else CollateralSettings(
+            folder=collateral,
+            fetch=fetch_collateral,
+            sources=sources_of(amd_url, intel_url),
+            plain_hosts=frozenset(plain_host),
+            patience=patience,
+        ),
+        stale_for=stale_for,
+        require_revocation=require_revocation,
         retention=retention,
         issuer=issuer,
         signing_key=signing_key,

@@ -135,6 +135,8 @@ def _verify(outcome: _Outcome, selection: Selection, context: Context) -> None:
         _refused(outcome, error, family.name)
     except InfrastructureError as error:
         _not_appraised(outcome, error, family.name)
+        absent = context.endorsements.absent
+        outcome.reasons.extend((State.COULD_NOT_APPRAISE, sentence) for sentence in absent)
     except (OSError, MemoryError) as error:
         _not_appraised(
             outcome,

@@ -104,6 +104,11 @@ class CollateralCache:
         self._troubles: dict[Wanted | str, _Trouble] = {}
         self._turns: dict[str, datetime] = {}
 
+    def is_at_hand(self, wanted: Wanted) -> bool:
+        """Whether `get` answers from the store (rule 1). Raises InfrastructureError."""
+        held = self.store.get(wanted.kind, wanted.key)
+        return held is not None and self._is_fresh(held)
+
     def get(self, wanted: Wanted) -> Item:
         """One item; see the module's rules. Raises InfrastructureError."""
         held = self.store.get(wanted.kind, wanted.key)

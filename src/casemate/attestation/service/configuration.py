@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from casemate.attestation.collateral.sources import Sources
 from casemate.attestation.errors import InputError
 from casemate.attestation.service.http.envelope import Limits
 from casemate.attestation.service.principals import Role
@@ -29,11 +30,27 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CollateralSettings:
+    """Vendors' collateral: the folder, and whether what is not in it is fetched, and from whom.
+
+    `plain_hosts` are those that may be asked over plain HTTP, `patience` is how long an appraisal
+    waits for a source that limits questions.
+    """
+
+    folder: Path
+    fetch: bool = False
+    sources: Sources = field(default_factory=Sources)
+    plain_hosts: frozenset[str] = frozenset()
+    patience: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """A service. `folder` holds database, spool and the results' key, where they are not named.
 
-    `signing_key` is a PEM file (P-384); one is made there if there is none. `retention` None keeps
-    appraisals for ever.
+    `stale_for` takes collateral that has ended for so long (None: not at all), `require_revocation`
+    wants a CRL or OCSP response of every issuer on a vendor's path. `signing_key` is a PEM file
+    (P-384); one is made there if there is none. `retention` None keeps appraisals for ever.
     """
 
     folder: Path
@@ -47,6 +64,9 @@ class Configuration:
     result_lifetime: timedelta = timedelta(minutes=10)
     enrol_on_first_use: bool = True
     require_signed_references: bool = False
+    collateral: CollateralSettings | None = None
+    stale_for: timedelta | None = None
+    require_revocation: bool = False
     retention: timedelta | None = None
     issuer: str | None = None
     signing_key: Path | None = None

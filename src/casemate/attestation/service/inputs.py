@@ -39,10 +39,11 @@ class Inputs:
     """How documents become a verifier."""
 
     require_signed_references: bool = False
+    require_revocation: bool = False
 
     def load(self, connection: sqlite3.Connection, at: datetime) -> InForce:
         """Make the verifier of the active documents. Raises `InputError`: one cannot be used."""
-        given = _given(connection)
+        given = _given(connection, require_revocation=self.require_revocation)
         policies = _named(connection, Kind.POLICY)
         return InForce(
             Verifier(
@@ -103,8 +104,9 @@ class Inputs:
             raise _unusable(document.kind, error) from error
 
 
-def _given(connection: sqlite3.Connection) -> Given:
+def _given(connection: sqlite3.Connection, *, require_revocation: bool = False) -> Given:
     return operator_input.sort(
+        require_revocation=require_revocation,
         endorsements=_named(connection, Kind.ENDORSEMENT),
         anchors=_named(connection, Kind.ANCHOR),
         references=_named(connection, Kind.REFERENCE),

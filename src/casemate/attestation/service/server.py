@@ -12,9 +12,10 @@ import os
 import signal
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,14 @@ from cryptography.hazmat.primitives.serialization import (
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from casemate.attestation.collateral.cache import CollateralCache, Terms
+from casemate.attestation.collateral.fetching import FetchError, HttpFetcher
+from casemate.attestation.collateral.store import CollateralStore
+from casemate.attestation.collateral.supply import Supply
 from casemate.attestation.errors import InputError
 from casemate.attestation.service.administration import Administration
-from casemate.attestation.service.configuration import Configuration, Tls
+from casemate.attestation.service.collateral import Collateral
+from casemate.attestation.service.configuration import CollateralSettings, Configuration, Tls
 from casemate.attestation.service.database import appraisals, challenges, connection, hosts
 from casemate.attestation.service.database.reader import Reader
 from casemate.attestation.service.database.writer import Writer
@@ -83,7 +89,10 @@ def opened(configuration: Configuration, clock: Callable[[], datetime] = now) ->
         database_id = connection.create(configuration.database)
         reader = Reader(configuration.database)
         stack.callback(reader.close)
-        inputs = Inputs(configuration.require_signed_references)
+        inputs = Inputs(
+            require_signed_references=configuration.require_signed_references,
+            require_revocation=configuration.require_revocation,
+        )
         in_force = reader.query(lambda db: inputs.load(db, clock()))
         try:
             spool = Spool(
@@ -105,7 +114,13 @@ def opened(configuration: Configuration, clock: Callable[[], datetime] = now) ->
             lifetime=configuration.result_lifetime,
             issuer=configuration.issuer,
         )
-        appraiser = PoolAppraiser(in_force.verifier, results, workers=configuration.workers)
+        collateral = Collateral(
+            _supply(configuration.collateral, clock, stack), stale_for=configuration.stale_for
+        )
+        stack.callback(collateral.close)
+        appraiser = PoolAppraiser(
+            in_force.verifier, results, workers=configuration.workers, collateral=collateral
+        )
         stack.callback(appraiser.close)
         service = Service(
             reader=reader,
@@ -131,7 +146,7 @@ def opened(configuration: Configuration, clock: Callable[[], datetime] = now) ->
             service=service, inputs=inputs, in_force=in_force, renew=renew
         )
         metrics = Metrics()
-        _watch(metrics, service, spool, administration)
+        _watch(metrics, service, spool, administration, collateral)
         app = application(
             service,
             administration,
@@ -270,6 +285,33 @@ def _lock(folder: Path, stack: ExitStack) -> None:
         raise InputError(f"{folder}: {error.strerror or error}") from None
 
 
+def _supply(
+    settings: CollateralSettings | None, clock: Callable[[], datetime], stack: ExitStack
+) -> Supply | None:
+    """Return where collateral comes from; whoever waits for a source is woken when this closes."""
+    if settings is None:
+        return None
+    store = CollateralStore(settings.folder)
+    if not settings.fetch:
+        return Supply(store)
+    closing = threading.Event()
+
+    def sleep(seconds: float) -> None:
+        if closing.wait(seconds):
+            raise FetchError("the verifier is shutting down")
+
+    stack.callback(closing.set)
+    cache = CollateralCache(
+        store,
+        HttpFetcher(plain_hosts=settings.plain_hosts),
+        sources=settings.sources,
+        terms=Terms(patience=settings.patience),
+        now=clock,
+        sleep=sleep,
+    )
+    return Supply(store, cache)
+
+
 def _key(path: Path) -> bytes:
     """Return the PEM of the results' key; make one where there is none."""
     try:
@@ -345,7 +387,11 @@ async def prune(service: Service) -> tuple[int, int]:
 
 
 def _watch(
-    metrics: Metrics, service: Service, spool: Spool, administration: Administration
+    metrics: Metrics,
+    service: Service,
+    spool: Spool,
+    administration: Administration,
+    collateral: Collateral,
 ) -> None:
     def one(read: Callable[[], float]) -> Callable[[], list[Sample]]:
         return lambda: [({}, read())]
@@ -382,5 +428,18 @@ def _watch(
         one(lambda: service.appraiser.workers.lost),
         counter=True,
     )
+    cache = None if collateral.supply is None else collateral.supply.cache
+    if cache is not None:
+        metrics.watch(
+            f"{name}collateral",
+            "Collateral that was asked for, by what the cache did",
+            lambda: [({"what": what}, count) for what, count in asdict(cache.counters).items()],
+            counter=True,
+        )
+        metrics.watch(
+            f"{name}waiting_for_collateral",
+            "Appraisals that wait for collateral",
+            one(lambda: collateral.waiting),
+        )
     metrics.watch(f"{name}events", "Number of the last event in the spool", one(lambda: spool.last))
     metrics.watch(f"{name}epoch", "Present epoch", one(lambda: administration.in_force.epoch))

@@ -50,6 +50,11 @@ class Appraiser(Protocol):
         """Its workers."""
         ...
 
+    @property
+    def trouble(self) -> str | None:
+        """What it cannot read, None: nothing."""
+        ...
+
     def appraise(
         self,
         pieces: Sequence[Piece],

@@ -189,8 +189,17 @@ def use(
         raise InfrastructureError(
             f"{collateral.name}: the TDX collateral is not authentic: {error}", advice=_FETCH
         ) from None
-    is_pinned = root is None or _digest(root.fields.spki) in pinned
-    return Usable(collateral, at, None if is_pinned or root is None else root.der, stale)
+    if _digest(root) in pinned:
+        return Usable(collateral, at, None, stale)
+    # The library takes an anchor of the operator's as a certificate.
+    found = (c for chain in collateral.chains.values() for c in chain if c.fields.spki == root)
+    certificate = next(found, None)
+    if certificate is None:
+        raise InfrastructureError(
+            f"{collateral.name}: its chains lack the certificate of the root that they end at",
+            advice="name a PCCS that gives whole chains, or another collateral file",
+        )
+    return Usable(collateral, at, certificate.der, stale)
 
 
 def _digest(spki: bytes) -> bytes:
@@ -199,8 +208,8 @@ def _digest(spki: bytes) -> bytes:
 
 def _verify(
     collateral: TdxCollateral, context: Context, at: datetime, trusted: Mapping[bytes, str]
-) -> PathCertificate | None:
-    """Hold paths and signatures; return the root's certificate where the chains bring it."""
+) -> bytes:
+    """Hold paths and signatures; return the key (SPKI) that they end at."""
     checks = Checklist()
     paths = []
     for name in _CHAINS:
@@ -216,7 +225,6 @@ def _verify(
         validate(path, checks, endorsements=context.endorsements, at=at)
         paths.append(path)
     tcb, identity, pck = paths
-    root = next((c for path in paths for c in path.certificates[-1:] if _is_anchor(c, path)), None)
     anchor = _digest(tcb.anchor_spki)
     if anchor not in collateral.verified:
         for path, name in ((tcb, "tcb_info"), (identity, "qe_identity")):
@@ -230,11 +238,7 @@ def _verify(
             verify(spki, _SCHEME, crl.signature, crl.tbs_certlist_bytes)
         collateral.verified.add(anchor)
     _require_unrevoked(collateral, paths)
-    return root
-
-
-def _is_anchor(certificate: PathCertificate, path: Path) -> bool:
-    return certificate.fields.spki == path.anchor_spki
+    return tcb.anchor_spki
 
 
 def _chain(text: str, name: str) -> Sequence[PathCertificate]:

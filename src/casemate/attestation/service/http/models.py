@@ -207,5 +207,6 @@ class Health(BaseModel):
     database: str
     spool: str
     workers: str
+    collateral: str
     epoch: int
     version: str

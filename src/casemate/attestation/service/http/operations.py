@@ -49,11 +49,13 @@ async def ready(service: ServiceOf, administration: AdministrationOf) -> Respons
     if last is not None and database == _GOOD:
         spool = str(last)
     workers = service.appraiser.workers
+    collateral = service.appraiser.trouble or _GOOD
     health = models.Health(
-        ready=database == spool == _GOOD,
+        ready=database == spool == collateral == _GOOD,
         database=database,
         spool=spool,
         workers=f"{workers.count}, {workers.lost} lost so far",
+        collateral=collateral,
         epoch=administration.in_force.epoch,
         version=casemate.__version__,
     )
