@@ -13,7 +13,8 @@ sum of its raw signatures / 0.6.
 - with result: the verdict is signed too (ES384 JWT), and kept: compressed, and written to the
   service's database with full synchronisation, in groups as its writer makes them.
 
-Times are CPU times of the process, medians over rounds that take turns.
+The verifier (anchors, reference values, policy) is made once, as a service makes it. Times are CPU
+times of the process, medians over rounds that take turns.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from casemate.attestation.service.record import Appraised, record
 from casemate.attestation.service.results import ResultMaker
 from casemate.attestation.service.trust import TrustRules
 from casemate.attestation.states import State
+from casemate.attestation.verifier import Verifier
 from casemate.formats import cose, eat, pcr_quote, x509
 from casemate.rot.identity import Algorithm
 from tests.attestation import hosts
@@ -197,10 +199,12 @@ class Keeper:
 
 
 def appraisals(
-    evidence: Sequence[Evidence], *, certificates: Callable[[], VerifiedCertificates]
+    using: Verifier,
+    evidence: Sequence[Evidence],
+    *,
+    certificates: Callable[[], VerifiedCertificates],
 ) -> Iterator[Verdict]:
     """Appraise each; every verdict is affirming, or the benchmark is wrong."""
-    using = verifier()
     for one in evidence:
         using = verifier_with(using, certificates())
         verdict = using.appraise(
@@ -210,23 +214,24 @@ def appraisals(
         yield verdict
 
 
-def verifier_with(base: Any, certificates: VerifiedCertificates) -> Any:
+def verifier_with(base: Verifier, certificates: VerifiedCertificates) -> Verifier:
     """The same verifier with another cache."""
     if base.certificates is certificates:
         return base
-    return type(base)(base.endorsements, base.references, base.policy, certificates=certificates)
+    return replace(base, certificates=certificates)
 
 
 def measure(pairs: Sequence[tuple[Evidence, Evidence]], folder: Path) -> dict[str, list[float]]:
     """Rounds of everything, taking turns; microseconds for one of each."""
     keeper = Keeper(folder)
+    base = verifier()
     known = VerifiedCertificates()
     pairs, extra = pairs[:-1], [pairs[-1][0]]
     first = [pair[0] for pair in pairs]
     second = [pair[1] for pair in pairs]
-    list(appraisals(first, certificates=lambda: known))
+    list(appraisals(base, first, certificates=lambda: known))
     every = [signatures(one.data) for one in second]
-    sample = next(appraisals(second, certificates=lambda: known))
+    sample = next(appraisals(base, second, certificates=lambda: known))
     token = keeper.make(sample).token or ""
     found: dict[str, list[float]] = {}
 
@@ -236,7 +241,7 @@ def measure(pairs: Sequence[tuple[Evidence, Evidence]], folder: Path) -> dict[st
     def run(make: Callable[[], VerifiedCertificates], *, kept: bool) -> Callable[[], int]:
         def work() -> int:
             made = []
-            for verdict in appraisals(second, certificates=make):
+            for verdict in appraisals(base, second, certificates=make):
                 if kept:
                     made.append(keeper.make(verdict))
                 if len(made) == GROUP:
@@ -259,7 +264,7 @@ def measure(pairs: Sequence[tuple[Evidence, Evidence]], folder: Path) -> dict[st
         note("warm, with result", cpu(run(lambda: known, kept=True)))
         for name, kept in (("cold", False), ("cold, with result", True)):
             strange = VerifiedCertificates()
-            list(appraisals(extra, certificates=lambda: strange))  # noqa: B023
+            list(appraisals(base, extra, certificates=lambda: strange))  # noqa: B023
             note(name, cpu(run(lambda: strange, kept=kept)))  # noqa: B023
         note("first", cpu(run(VerifiedCertificates, kept=False)))
     return found

@@ -75,18 +75,18 @@ class VerifiedCertificates:
         if len(self._kept) > self.read_capacity:
             self._kept.popitem(last=False)
 
-    def read(self, data: bytes, parse: Callable[[bytes], _T]) -> _T:
-        """`parse(data)`, or what it returned before for the same bytes.
+    def read(self, data: bytes, parse: Callable[..., _T], *arguments: object) -> _T:
+        """`parse(data, *arguments)`, or what it returned before for the same bytes.
 
         `parse` is a function of a module (its identity is part of the key) that returns something
-        immutable; what it raises passes through.
+        immutable; what it raises passes through. Arguments must not change what it returns.
         """
         key = (parse, hashlib.sha256(data).digest())
         if key in self._read:
             self._read.move_to_end(key)
             found: _T = self._read[key]
             return found
-        result = parse(data)
+        result = parse(data, *arguments)
         self._read[key] = result
         if len(self._read) > self.read_capacity:
             self._read.popitem(last=False)

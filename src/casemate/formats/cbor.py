@@ -43,6 +43,15 @@ def encode(value: Any) -> bytes:
     return cbor2.dumps(_prepared(value))
 
 
+def byte_string(data: bytes) -> bytes:
+    """`encode` of bytes alone, for structures that are put together by hand."""
+    size = len(data)
+    if size < 24:
+        return bytes((0x40 | size,)) + data
+    power = max(0, ((size.bit_length() + 7) // 8 - 1).bit_length())
+    return bytes((0x58 + power,)) + size.to_bytes(1 << power, "big") + data
+
+
 def _prepared(value: Any) -> Any:
     if isinstance(value, Tag):
         return cbor2.CBORTag(value.number, _prepared(value.value))

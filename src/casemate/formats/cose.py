@@ -23,6 +23,9 @@ ESP384, ES384, ML_DSA_87 = -51, -35, -50
 #: A chain of DICE layers is about five certificates.
 MOST_CERTIFICATES = 16
 
+#: How a Sig_structure begins: an array of four, the first its context (section 4.4).
+_SIGNATURE1 = b"\x84" + cbor.encode("Signature1")
+
 
 class CoseError(ValueError):
     """Bytes that are no COSE_Sign1; the message names the part."""
@@ -75,7 +78,8 @@ def protected_header(headers: Mapping[int | str, Any]) -> bytes:
 
 def to_be_signed(protected: bytes, payload: bytes, external_aad: bytes = b"") -> bytes:
     """The Sig_structure of an encoded protected header and a payload."""
-    return cbor.encode(["Signature1", protected, external_aad, payload])
+    parts = map(cbor.byte_string, (protected, external_aad, payload))
+    return b"".join((_SIGNATURE1, *parts))
 
 
 def encode(message: Sign1, *, tags: tuple[int, ...] = (TAG_SIGN1,)) -> bytes:

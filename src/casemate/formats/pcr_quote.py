@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import zlib
 from dataclasses import dataclass
 
 from casemate.formats.pcr_log import PCR_COUNT, PCR_SIZE
@@ -23,7 +24,9 @@ NONCE_SIZE = 32
 ECC_SIZE = 8 + PCR_COUNT * PCR_SIZE + NONCE_SIZE + 4 * PCR_COUNT + 48 + 96
 MLDSA_SIZE = 8 + PCR_COUNT * PCR_SIZE + NONCE_SIZE + 4 * PCR_COUNT + 64 + 4628
 
-_HEAD = struct.Struct("<II1536s32s32I")
+_HEAD = struct.Struct("<II" + f"{PCR_SIZE}s" * PCR_COUNT + f"{NONCE_SIZE}s{PCR_COUNT}I")
+#: So many bytes sum up to less than Adler-32's modulus, 65521.
+_ADLER_WHOLE = 256
 
 
 class PcrQuoteError(ValueError):
@@ -66,7 +69,10 @@ def nonce_for(verifier_nonce: bytes) -> bytes:
 
 def checksum(data: bytes) -> int:
     """The mailbox checksum over a response after the checksum field: the sum of all is 0."""
-    return -sum(data) & 0xFFFFFFFF
+    # The lower half of Adler-32 is 1 and the sum of the bytes: a tenth of the time of sum().
+    pieces = range(0, len(data), _ADLER_WHOLE)
+    sums = (zlib.adler32(data[at : at + _ADLER_WHOLE]) & 0xFFFF for at in pieces)
+    return (len(pieces) - sum(sums)) & 0xFFFFFFFF
 
 
 def encode(quote: PcrQuote) -> bytes:
@@ -81,9 +87,7 @@ def encode(quote: PcrQuote) -> bytes:
         raise PcrQuoteError(f"PCRs: expected {PCR_COUNT} of {PCR_SIZE} bytes")
     if len(quote.nonce) != NONCE_SIZE:
         raise PcrQuoteError(f"nonce: expected {NONCE_SIZE} bytes, found {len(quote.nonce)}")
-    head = _HEAD.pack(
-        0, quote.fips_status, b"".join(quote.pcrs), quote.nonce, *quote.reset_counters
-    )
+    head = _HEAD.pack(0, quote.fips_status, *quote.pcrs, quote.nonce, *quote.reset_counters)
     body = head[4:] + quote.digest + quote.signature + (b"\0" if quote.is_mldsa else b"")
     return checksum(body).to_bytes(4, "little") + body
 
@@ -97,7 +101,8 @@ def decode(data: bytes) -> PcrQuote:
         raise PcrQuoteError(
             f"a quote has {ECC_SIZE} (ECC) or {MLDSA_SIZE} (ML-DSA) bytes; found {len(data)}"
         )
-    stated, fips_status, pcrs, nonce, *counters = _HEAD.unpack_from(data)
+    fields = _HEAD.unpack_from(data)
+    stated, fips_status, nonce = fields[0], fields[1], fields[2 + PCR_COUNT]
     if stated != (found := checksum(data[4:])):
         raise PcrQuoteError(f"checksum: states {stated:08x}, is {found:08x}")
     rest = data[_HEAD.size :]
@@ -108,9 +113,9 @@ def decode(data: bytes) -> PcrQuote:
         if rest[-1]:
             raise PcrQuoteError("the padding byte after the signature is set")
     return PcrQuote(
-        pcrs=tuple(pcrs[at : at + PCR_SIZE] for at in range(0, len(pcrs), PCR_SIZE)),
+        pcrs=fields[2 : 2 + PCR_COUNT],
         nonce=nonce,
-        reset_counters=tuple(counters),
+        reset_counters=fields[3 + PCR_COUNT :],
         digest=digest,
         signature=signature,
         fips_status=fips_status,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ from casemate.attestation.appraisal.verdict import (
     ComponentVerdict,
 )
 from casemate.attestation.certificates import VerifiedCertificates
-from casemate.attestation.evidence.family import Fact, FamilyName, Verified
+from casemate.attestation.evidence.family import Component, Fact, FamilyName, Verified
 from casemate.attestation.reference.matching import Matched
 from casemate.attestation.states import State, worst
 from casemate.attestation.trust_vector import TrustClaim
@@ -68,33 +68,17 @@ def judge(
     """
     if not verified:
         return Judged((), (), (), State.AFFIRMING)
-    shared = _shared(verified, at=at, fresh=fresh)
-    components: list[ComponentVerdict] = []
-    reasons: list[Reason] = []
-    for each in verified:
-        for part in each.components:
-            claims = matched.claims.get(part.name, ())
-            endorsed = matched.facts.get(part.name)
-            facts = {**endorsed, **part.facts} if endorsed else part.facts
-            asked = Asked(part.name, each.family, claims, facts)
-            judgement = _recalled(asked, policy, shared, known)
-            components.append(
-                ComponentVerdict(
-                    name=part.name,
-                    family=each.family,
-                    state=judgement.state,
-                    claims=claims,
-                    clauses=judgement.clauses,
-                    checks=part.checks,
-                    facts=facts,
-                    vector=judgement.vector,
-                )
-            )
-            reasons.extend(judgement.reasons)
+    shared = _Shared(verified, at=at, fresh=fresh)
+    judgements = [
+        _recalled(Asked(part, each.family, matched), policy, shared, known)
+        for each in verified
+        for part in each.components
+    ]
+    components = [judgement.verdict for judgement in judgements]
+    reasons = [reason for judgement in judgements for reason in judgement.reasons]
     reasons.extend((State.WARNING, note) for note in matched.notes)
-    every_claim = [claim for part in components for claim in part.claims]
-    clauses, why = _whole(policy, shared, every_claim)
-    met = sum(claim.comparison is Comparison.MET for claim in every_claim)
+    clauses, why = _whole(policy, shared, components)
+    met = sum([judgement.met for judgement in judgements])
     if not met:
         why.append((State.WARNING, "authentic, but nothing of it met a reference value"))
     else:
@@ -107,64 +91,95 @@ def judge(
     )
 
 
-def _shared(verified: Sequence[Verified], *, at: datetime, fresh: bool) -> dict[str, Any]:
-    host = verified[0].host
-    return {
-        "host": {"kind": host.kind, "name": host.name, "key_digest": host.key_digest.hex()},
-        "fresh": fresh,
-        "forms": [form for each in verified for form in each.forms],
-        "components": [part.name for each in verified for part in each.components],
-        "families": [str(each.family) for each in verified],
-        "at": at,
-    }
+class _Shared:
+    """What conditions read of the whole, made where one is asked."""
+
+    def __init__(self, verified: Sequence[Verified], *, at: datetime, fresh: bool) -> None:
+        self._verified = verified
+        self._at = at
+        self._fresh = fresh
+
+    def values(self) -> dict[str, Any]:
+        verified, host = self._verified, self._verified[0].host
+        return {
+            "host": {"kind": host.kind, "name": host.name, "key_digest": host.key_digest.hex()},
+            "fresh": self._fresh,
+            "forms": [form for each in verified for form in each.forms],
+            "components": [part.name for each in verified for part in each.components],
+            "families": [str(each.family) for each in verified],
+            "at": self._at,
+        }
 
 
-@dataclass(frozen=True, slots=True)
 class Asked:
-    """What a component is judged by."""
+    """A component, and what it is judged by."""
 
-    name: str
-    family: FamilyName
-    claims: tuple[ClaimVerdict, ...]
-    facts: Mapping[str, Fact]
+    def __init__(self, part: Component, family: FamilyName, matched: Matched) -> None:
+        self.part = part
+        self.name = part.name
+        self.family = family
+        self.claims = matched.claims.get(part.name, ())
+        self.endorsed = matched.facts.get(part.name)
+
+    @property
+    def facts(self) -> Mapping[str, Fact]:
+        """The component's facts, and those that references endorse."""
+        return {**self.endorsed, **self.part.facts} if self.endorsed else self.part.facts
 
 
 @dataclass(frozen=True, slots=True)
 class _Judgement:
-    """What came of one component; `claims` are those that were asked about."""
+    """What came of one component: its verdict, the reasons, and how many claims were met.
 
-    state: State
-    clauses: tuple[ClauseVerdict, ...]
-    vector: Mapping[TrustClaim, int]
+    `part` is the component that it was made of.
+    """
+
+    part: Component
+    verdict: ComponentVerdict
     reasons: tuple[Reason, ...]
-    claims: tuple[ClaimVerdict, ...]
+    met: int
 
 
 def _recalled(
-    asked: Asked, policy: Policy, shared: Mapping[str, Any], known: VerifiedCertificates | None
+    asked: Asked, policy: Policy, shared: _Shared, known: VerifiedCertificates | None
 ) -> _Judgement:
+    """Judge a component, or recall what came of an equal one.
+
+    Hosts of a kind share most components, which are known by their identity; a device's own are
+    known by what the policy reads of them. Endorsed facts are looked at anew each time.
+    """
     read = policy.facts_read
-    if known is None or read is None:
+    if known is None or read is None or asked.endorsed:
         return _component(asked, policy, shared)
-    # Claims by identity: the judgement that is kept holds them. Facts with their types, since
-    # True and 1 are equal here and not in a condition.
-    facts = tuple(
-        (name, type(value), value) for name in read if (value := asked.facts.get(name)) is not None
-    )
-    key = (_Judgement, policy.id.digest, asked.name, asked.family, id(asked.claims), facts)
-    found: _Judgement | None = known.recall(key)
+    part, claims = asked.part, asked.claims
+    # Identities: what is kept holds component and claims, so none other has their place in memory.
+    same = (_recalled, policy.id.digest, id(part), id(claims))
+    found: _Judgement | None = known.recall(same)
+    if found is not None:
+        return found
+    # Facts with their types, since True and 1 are equal here and not in a condition.
+    facts = [
+        (name, type(value), value) for name in read if (value := part.facts.get(name)) is not None
+    ]
+    key = (_Judgement, policy.id.digest, asked.name, asked.family, id(claims), *facts)
+    found = known.recall(key)
     if found is None:
         found = _component(asked, policy, shared)
         known.keep(key, found)
+    elif found.part is part:
+        known.keep(same, found)
+    else:
+        verdict = replace(found.verdict, checks=part.checks, facts=part.facts)
+        found = _Judgement(part, verdict, found.reasons, found.met)
     return found
 
 
-def _component(asked: Asked, policy: Policy, shared: Mapping[str, Any]) -> _Judgement:
+def _component(asked: Asked, policy: Policy, shared: _Shared) -> _Judgement:
     name, claims, facts = asked.name, asked.claims, asked.facts
     clauses, any_holds = policy.asked_of(name, asked.family)
     values = Values(
         {
-            **shared,
+            **shared.values(),
             "component": name,
             "family": str(asked.family),
             "facts": facts,
@@ -191,18 +206,30 @@ def _component(asked: Asked, policy: Policy, shared: Mapping[str, Any]) -> _Judg
     ]
     state = worst([_floor(claims), *(verdict.state for _, verdict in hits)])
     vector = {claim: capped for claim, value in vector.items() if (capped := _capped(value, state))}
-    return _Judgement(state, tuple(verdict for _, verdict in hits), vector, tuple(reasons), claims)
+    judged = ComponentVerdict(
+        name=name,
+        family=asked.family,
+        state=state,
+        claims=claims,
+        clauses=tuple(verdict for _, verdict in hits),
+        checks=asked.part.checks,
+        facts=facts,
+        vector=vector,
+    )
+    met = sum(claim.comparison is Comparison.MET for claim in claims)
+    return _Judgement(asked.part, judged, tuple(reasons), met)
 
 
 def _whole(
-    policy: Policy, shared: Mapping[str, Any], claims: Sequence[ClaimVerdict]
+    policy: Policy, shared: _Shared, components: Sequence[ComponentVerdict]
 ) -> tuple[tuple[ClauseVerdict, ...], list[Reason]]:
     asked, any_holds = policy.asked_of("", None, whole=True)
     if not asked:
         return (), []
+    claims = [claim for part in components for claim in part.claims]
     values = Values(
         {
-            **shared,
+            **shared.values(),
             "component": "",
             "family": "",
             "facts": {},

@@ -52,7 +52,9 @@ def select_what_fits(pieces: Sequence[Piece], known: Sequence[Family]) -> tuple[
     A piece whose wrapper says a type that families have goes to one of those; a type that none has
     is no news, and the bytes tell.
     """
-    typed = {kind for family in known for kind in family.media_types}
+    typed: set[str | int] = set()
+    if any(piece.media_type is not None for piece in pieces):
+        typed.update(kind for family in known for kind in family.media_types)
     left = list(pieces)
     selections = []
     for family in known:
@@ -63,7 +65,7 @@ def select_what_fits(pieces: Sequence[Piece], known: Sequence[Family]) -> tuple[
             role = family.role(piece.data)
             if role is not None:
                 roles.setdefault(role, []).append(piece)
-        if family.required <= roles.keys():
+        if roles and family.required <= roles.keys():
             taken = {id(piece) for found in roles.values() for piece in found}
             left = [piece for piece in left if id(piece) not in taken]
             selections.append(

@@ -21,6 +21,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from casemate.attestation.checks import Check, Checklist
 from casemate.attestation.endorsements import TrustAnchor
@@ -70,9 +71,12 @@ _ABOVE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Chain:
-    """A verified chain: its layers, the topmost first; `anchor` vouches for the first."""
+    """A verified chain: its layers, the topmost first; `anchor` vouches for the first.
+
+    What follows from the layers is worked out once: a chain is recalled with its host's next nonce.
+    """
 
     layers: tuple[Layer, ...]
     anchor: TrustAnchor
@@ -86,7 +90,7 @@ class Chain:
         """The layer with a role, if it is there."""
         return next((layer for layer in self.layers if layer.role is role), None)
 
-    @property
+    @cached_property
     def keys(self) -> tuple[bytes, ...]:
         """The device's own keys (SubjectPublicKeyInfo, DER), the last one first."""
         own = [layer for layer in reversed(self.layers) if layer.role is not Role.AUTHORITY]
@@ -98,17 +102,17 @@ class Chain:
         initial = self.layer(Role.IDEVID)
         return self.anchor.spki if initial is None else initial.certificate.spki
 
-    @property
+    @cached_property
     def valid_until(self) -> datetime:
         """The earliest end of a certificate."""
         return min(layer.not_after for layer in self.layers)
 
-    @property
+    @cached_property
     def host(self) -> Host:
         """Whose chain it is."""
         return Host(hashlib.sha256(self.initial_key).digest(), "idevid")
 
-    @property
+    @cached_property
     def ueid(self) -> bytes | None:
         """The UEID that its certificates state."""
         return next((layer.ueid for layer in self.layers if layer.ueid is not None), None)
@@ -121,7 +125,7 @@ def read_chain(
     layers = []
     for position, data in enumerate(certificates):
         try:
-            layers.append(context.certificates.read(data, read_layer))
+            layers.append(context.certificates.read(data, read_layer, context.certificates))
         except (DerError, SignatureError) as error:
             checks.refuse("certificate", f"certificate {position} of the chain: {error}")
     return tuple(layers)
@@ -268,7 +272,7 @@ def _endorsed_issuer(layer: Layer, context: Context) -> Layer | None:
     indexes = certificate_indexes(context.endorsements)
     for endorsed in (found for index in indexes for found in index.with_subject(name)):
         try:
-            found = context.certificates.read(endorsed.der, read_layer)
+            found = context.certificates.read(endorsed.der, read_layer, context.certificates)
         except (DerError, SignatureError):
             continue
         if found.der != layer.der and _signs(found.certificate.spki, layer, context):

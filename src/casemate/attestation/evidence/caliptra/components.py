@@ -65,8 +65,8 @@ def check(evidence: Evidence, checks: Checklist) -> Layers:
 
 def make(evidence: Evidence, layers: Layers) -> tuple[Component, ...]:
     """The components of evidence that was checked."""
-    measured = device_measured(evidence.boot)
-    return (device_component(evidence, measured), *firmware_components(evidence, layers))
+    device = device_component(evidence, device_measured(evidence.boot), device_facts(evidence.boot))
+    return (device, *firmware_components(evidence, layers))
 
 
 def firmware_components(evidence: Evidence, layers: Layers) -> tuple[Component, ...]:
@@ -97,9 +97,14 @@ def _registers(
     return () if pcrs is None else tuple((index, _digest(pcrs[index])) for index in indices)
 
 
-def device_component(evidence: Evidence, measured: tuple[Measured, ...]) -> Component:
-    """What is fused, the device's state, and the anchors: who vouches, and what it names itself."""
-    chain, boot = evidence.chain, evidence.boot
+def device_component(
+    evidence: Evidence, measured: tuple[Measured, ...], of_boot: Mapping[str, Fact]
+) -> Component:
+    """What is fused, the device's state, and the anchors: who vouches, and what it names itself.
+
+    `measured` and `of_boot` are what the boot shows (`device_measured`, `device_facts`).
+    """
+    chain = evidence.chain
     facts: dict[str, Fact] = {
         "algorithm": chain.leaf.key.algorithm.name.lower(),
         "trust_anchor": chain.anchor.name,
@@ -109,10 +114,15 @@ def device_component(evidence: Evidence, measured: tuple[Measured, ...]) -> Comp
         facts["ueid"] = chain.ueid.hex()
     if evidence.anchor is not None:
         facts["anchor"] = evidence.anchor
+    return Component(name="device", measured=measured, facts={**facts, **of_boot})
+
+
+def device_facts(boot: Boot | None) -> dict[str, Fact]:
+    """The device's state as facts: hosts of one kind have the same."""
     if boot is None:
-        return Component(name="device", facts=facts)
+        return {}
     status = boot.status
-    facts |= {
+    facts: dict[str, Fact] = {
         "lifecycle": status.lifecycle.name.lower(),
         "debug_locked": status.debug_locked,
         "anti_rollback_disabled": status.anti_rollback_disabled,
@@ -127,7 +137,7 @@ def device_component(evidence: Evidence, measured: tuple[Measured, ...]) -> Comp
         facts["subsystem_mode"] = status.subsystem_mode
     if boot.update_resets is not None:
         facts["update_resets"] = boot.update_resets
-    return Component(name="device", measured=measured, facts=facts)
+    return facts
 
 
 def device_measured(boot: Boot | None) -> tuple[Measured, ...]:

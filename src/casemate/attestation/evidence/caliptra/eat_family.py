@@ -101,12 +101,11 @@ class TokenFamily:
             partition_key[bindings.PARTITION_KEY] = partition
         about = components.Evidence(
             chain=chain,
-            boot=state.boot,
             anchor=_anchor_name(token, checks),
             facts=_device_facts(token),
         )
         found = (
-            components.device_component(about, state.measured),
+            components.device_component(about, state.measured, state.facts),
             *state.firmware,
             state.software,
             key,
@@ -189,11 +188,11 @@ def _quoted_pcrs(token: Token, fmc: Layer, checks: Checklist) -> tuple[bytes, ..
 class _State:
     """What is measured, held together: it names no host, so hosts of one kind share it.
 
-    `measured` is the device's, `checks` are those that passed on the way.
+    `measured` and `facts` are the device's, `checks` are those that passed on the way.
     """
 
-    boot: Boot | None
     measured: tuple[Measured, ...]
+    facts: Mapping[str, Fact]
     firmware: tuple[Component, ...]
     software: Component | None
     checks: tuple[Check, ...]
@@ -229,8 +228,8 @@ def _state(
     if boot is not None:
         _debug_status(token, boot, checks)
     state = _State(
-        boot,
         components.device_measured(boot),
+        components.device_facts(boot),
         components.firmware_components(evidence, said),
         claimed.check_claims(token.concise_evidence, evidence, said, context, checks),
         checks.passed[before:],

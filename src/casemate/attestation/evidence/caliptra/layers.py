@@ -12,7 +12,9 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
+from casemate.attestation.certificates import VerifiedCertificates
 from casemate.attestation.evidence.caliptra.nodes import Node, read_nodes
 from casemate.attestation.evidence.caliptra.signatures import PublicKey, read_key
 from casemate.formats import dice, x509
@@ -103,8 +105,11 @@ class Layer:
     named_after_key: bool
 
 
-def read_layer(data: bytes) -> Layer:
-    """Read a certificate (DER). Raises DerError, SignatureError (a key that is not taken)."""
+def read_layer(data: bytes, known: VerifiedCertificates | None = None) -> Layer:
+    """Read a certificate (DER). Raises DerError, SignatureError (a key that is not taken).
+
+    `known` recalls the TcbInfos of hosts with the same firmware: they are most of a certificate.
+    """
     certificate = x509.read_certificate(data)
     found = {extension.oid: extension.value for extension in certificate.extensions}
     authority, path_length = False, None
@@ -121,7 +126,7 @@ def read_layer(data: bytes) -> Layer:
     issuer_key_id = None if value is None else x509.read_authority_key_id(value)
     value = found.get(dice.OID_UEID)
     ueid = None if value is None else dice.decode_ueid(value)
-    tcb_infos, multiple = _tcb_infos(found), dice.OID_MULTI_TCB_INFO in found
+    measured = _measured(found, known)
     names = dict(x509.read_name(certificate.subject))
     common_name = names.get(x509.OID_COMMON_NAME, "")
     serial_number = names.get(x509.OID_SERIAL_NUMBER, "")
@@ -148,10 +153,10 @@ def read_layer(data: bytes) -> Layer:
         key_id=key_id,
         issuer_key_id=issuer_key_id,
         ueid=ueid,
-        tcb_infos=tcb_infos,
+        tcb_infos=measured.infos,
         tcb_info_bytes=found.get(dice.OID_MULTI_TCB_INFO, found.get(dice.OID_TCB_INFO, b"")),
-        multiple=multiple,
-        nodes=read_nodes(tcb_infos) if multiple else None,
+        multiple=dice.OID_MULTI_TCB_INFO in found,
+        nodes=measured.nodes,
         unknown_critical=tuple(
             extension.oid
             for extension in certificate.extensions
@@ -171,13 +176,31 @@ def _role(common_name: str, purposes: frozenset[str]) -> Role:
     return Role.IDEVID if dice.KP_IDENTITY_INIT in purposes else Role.AUTHORITY
 
 
-def _tcb_infos(found: dict[str, bytes]) -> tuple[dice.TcbInfo, ...]:
+class _Measured(NamedTuple):
+    """What a certificate says was measured."""
+
+    infos: tuple[dice.TcbInfo, ...] = ()
+    nodes: tuple[Node, ...] | None = None
+
+
+def _measured(found: dict[str, bytes], known: VerifiedCertificates | None) -> _Measured:
     several, one = found.get(dice.OID_MULTI_TCB_INFO), found.get(dice.OID_TCB_INFO)
     if several is not None and one is not None:
         raise DerError("a certificate with both TcbInfo and MultiTcbInfo", 0)
     if several is not None:
-        return dice.decode_multi_tcb_info(several)
-    return () if one is None else (dice.decode_tcb_info(one),)
+        return _read_several(several) if known is None else known.read(several, _read_several)
+    if one is not None:
+        return _read_one(one) if known is None else known.read(one, _read_one)
+    return _Measured()
+
+
+def _read_several(data: bytes) -> _Measured:
+    infos = dice.decode_multi_tcb_info(data)
+    return _Measured(infos, read_nodes(infos))
+
+
+def _read_one(data: bytes) -> _Measured:
+    return _Measured((dice.decode_tcb_info(data),))
 
 
 def _time(text: str) -> datetime:
