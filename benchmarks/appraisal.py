@@ -37,6 +37,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from casemate._silicon import P384PrivateKey, P384PublicKey
+from casemate.attestation.appraisal.result import PemSigner
 from casemate.attestation.appraisal.verdict import Verdict
 from casemate.attestation.certificates import VerifiedCertificates
 from casemate.attestation.evidence.family import Piece
@@ -183,7 +184,7 @@ class Keeper:
     def __init__(self, folder: Path) -> None:
         key = ec.generate_private_key(ec.SECP384R1())
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        self.make = ResultMaker(pem, lifetime=timedelta(minutes=5))
+        self.make = ResultMaker(PemSigner(pem, "key"), lifetime=timedelta(minutes=5))
         path = folder / "verifier.db"
         connection.create(path)
         self.database = connection.open_writer(path)

@@ -7,7 +7,7 @@ store or its collateral (the verdict is could-not-appraise, and trust does not c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from casemate.attestation.checks import Check
@@ -41,6 +41,13 @@ class InfrastructureError(AttestationError):
     def __init__(self, message: str, *, advice: str = "") -> None:
         super().__init__(message)
         self.advice = advice
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _with_advice, (type(self), str(self), self.advice)
+
+
+def _with_advice(kind: type[InfrastructureError], message: str, advice: str) -> InfrastructureError:
+    return kind(message, advice=advice)
 
 
 class InputError(AttestationError):

@@ -13,7 +13,8 @@ What happens when a worker dies at work, or does not answer in time and is ended
 4. Where no worker can be started, and for what waits when the pool closes: could-not-appraise.
 
 The queue is bounded: `submit` waits for room, or raises BusyError. `finish` makes of each verdict
-what is wanted of it (a document, a signed result) in the worker, so that less crosses the pipe.
+what is wanted of it (a document, a signed result) in the worker, so that less crosses the pipe. An
+InfrastructureError of its own (nobody signs) is the request's answer.
 """
 
 from __future__ import annotations
@@ -252,7 +253,9 @@ class Pool(Generic[T]):
                 if not worker.connection.poll(self._limit):
                     return number
                 answer = worker.connection.recv()
-                if isinstance(answer, Exception):
+                if isinstance(answer, InfrastructureError):
+                    task.future.set_exception(answer)
+                elif isinstance(answer, Exception):
                     self._fail(task, InfrastructureError(f"a worker failed: {answer}"))
                 else:
                     task.future.set_result(answer)
@@ -362,6 +365,8 @@ def _answer(verifier: Verifier, request: Request, finish: Callable[[Verdict], An
             along=along,
         )
         return finish(verdict)
+    except InfrastructureError as error:
+        return error
     except Exception as error:
         return RuntimeError(f"{type(error).__name__}: {error}")
 

@@ -64,7 +64,10 @@ class ResultError(AttestationError):
 
 
 class Signer(Protocol):
-    """Who signs results, wherever its key is."""
+    """Who signs results, wherever its key is.
+
+    Worker processes sign too: a signer that serves them can be pickled, and threads may share it.
+    """
 
     @property
     def spki(self) -> bytes:
@@ -72,7 +75,10 @@ class Signer(Protocol):
         ...
 
     def sign(self, message: bytes) -> bytes:
-        """ECDSA with SHA-384 over the message: r and s, 96 bytes."""
+        """ECDSA with SHA-384 over the message: r and s, 96 bytes.
+
+        Raises InfrastructureError where the key cannot be reached.
+        """
         ...
 
 
@@ -80,6 +86,7 @@ class PemSigner:
     """A P-384 key in a PEM file: of a verifier that stands alone, never a module's."""
 
     def __init__(self, pem: bytes, name: str, passphrase: bytes | None = None) -> None:
+        self._parts = (pem, name, passphrase)
         try:
             key = load_pem_private_key(pem, passphrase)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -88,6 +95,9 @@ class PemSigner:
             raise InputError(f"{name}: results are signed with a P-384 key")
         self._key = P384PrivateKey(key.private_numbers().private_value.to_bytes(_SIZE, "big"))
         self.spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PemSigner, self._parts
 
     def sign(self, message: bytes) -> bytes:
         """See Signer."""

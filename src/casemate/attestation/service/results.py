@@ -14,7 +14,7 @@ from typing import Any
 
 from casemate.attestation.appraisal import result
 from casemate.attestation.appraisal.document import document
-from casemate.attestation.appraisal.result import PemSigner, Signer
+from casemate.attestation.appraisal.result import Signer
 from casemate.attestation.appraisal.verdict import Verdict
 from casemate.attestation.service import events
 from casemate.attestation.service.database import appraisals
@@ -24,29 +24,25 @@ from casemate.formats import base64url
 
 
 class ResultMaker:
-    """How results are made. It can be sent to a worker process: the key travels as its PEM."""
+    """How results are made. It can be sent to a worker process, with a signer that can."""
 
     def __init__(
-        self, pem: bytes | None, *, name: str = "", lifetime: timedelta, issuer: str | None = None
+        self, signer: Signer | None, *, lifetime: timedelta, issuer: str | None = None
     ) -> None:
-        """`pem` is the P-384 key that signs (None: nobody does), `name` its file for errors.
-
-        Raises `InputError` for another key.
-        """
-        self._parts = (pem, name, lifetime, issuer)
-        self.signer: Signer | None = None if pem is None else PemSigner(pem, name)
+        """`signer` None: results are not signed."""
+        self.signer = signer
         self.lifetime = lifetime
         self.issuer = issuer
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _remake, self._parts
 
     def __call__(self, verdict: Verdict) -> Appraised:
         """`make`, as workers call it."""
         return self.make(verdict)
 
     def make(self, verdict: Verdict) -> Appraised:
-        """Return what is kept and told of a verdict."""
+        """Return what is kept and told of a verdict.
+
+        Raises `InfrastructureError` where the signer cannot sign: nothing goes out unsigned.
+        """
         if self.signer is None:
             token = envelope = None
             found: Mapping[str, Any] = document(verdict)
@@ -84,10 +80,6 @@ class ResultMaker:
 
 def _encode(found: Mapping[str, Any]) -> bytes:
     return json.dumps(found, separators=(",", ":")).encode()
-
-
-def _remake(pem: bytes | None, name: str, lifetime: timedelta, issuer: str | None) -> ResultMaker:
-    return ResultMaker(pem, name=name, lifetime=lifetime, issuer=issuer)
 
 
 def token_of(claims: bytes, envelope: bytes | None) -> str | None:

@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from casemate.attestation.appraisal.result import PemSigner, Signer
 from casemate.attestation.collateral.cache import CollateralCache, Terms
 from casemate.attestation.collateral.fetching import FetchError, HttpFetcher
 from casemate.attestation.collateral.store import CollateralStore
@@ -79,8 +80,13 @@ class Open:
 
 
 @contextmanager
-def opened(configuration: Configuration, clock: Callable[[], datetime] = now) -> Iterator[Open]:
-    """Open a service; close it in the end.
+def opened(
+    configuration: Configuration,
+    clock: Callable[[], datetime] = now,
+    *,
+    signer: Signer | None = None,
+) -> Iterator[Open]:
+    """Open a service; close it in the end. Without a signer, the configuration's PEM file signs.
 
     Raises `InputError` and `StoreError` for what stands in the way.
     """
@@ -108,9 +114,10 @@ def opened(configuration: Configuration, clock: Callable[[], datetime] = now) ->
         publisher = SpoolPublisher(spool, database_id)
         writer = Writer(configuration.database, publisher)
         stack.callback(writer.close)
+        if signer is None:
+            signer = PemSigner(_key(configuration.key_file), str(configuration.key_file))
         results = ResultMaker(
-            _key(configuration.key_file),
-            name=str(configuration.key_file),
+            signer,
             lifetime=configuration.result_lifetime,
             issuer=configuration.issuer,
         )

@@ -63,7 +63,10 @@ class Appraiser(Protocol):
         nonce: bytes | None,
         correlation_id: str,
     ) -> Awaitable[Appraised]:
-        """Appraise one attester's evidence. Raises `StoreError` where too much waits already."""
+        """Appraise one attester's evidence.
+
+        Raises `StoreError` where too much waits already, or the result cannot be signed.
+        """
         ...
 
 

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from casemate.attestation.errors import InfrastructureError
 from casemate.attestation.evidence.family import Piece
-from casemate.attestation.pool import BusyError, Pool, Request
+from casemate.attestation.pool import Pool, Request
 from casemate.attestation.service.collateral import Collateral
 from casemate.attestation.service.errors import StoreError
 from casemate.attestation.service.record import Appraised
@@ -62,15 +62,19 @@ class PoolAppraiser:
         nonce: bytes | None,
         correlation_id: str,
     ) -> Appraised:
-        """Appraise one attester's evidence. Raises `StoreError` where too much waits already."""
+        """Appraise one attester's evidence.
+
+        Raises `StoreError` where too much waits already, or the result cannot be signed.
+        """
         await self._look_for_news()
         along = await self._collateral.along(pieces, at)
         request = Request(tuple(pieces), at, nonce, correlation_id, along, unsorted=True)
         try:
             future = self._pool.submit(request, timeout=0)
-        except BusyError as error:
+            return await asyncio.wrap_future(future)
+        except InfrastructureError as error:
+            # The pool is full, or nobody can sign.
             raise StoreError(str(error), advice=error.advice) from error
-        return await asyncio.wrap_future(future)
 
     def replace(self, verifier: Verifier) -> None:
         """Appraise by another verifier from now on."""

@@ -12,8 +12,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp
 
 import casemate
+from casemate.attestation.errors import InfrastructureError
 from casemate.attestation.service.administration import Administration
-from casemate.attestation.service.errors import Reason, RefusedError, StoreError
+from casemate.attestation.service.errors import Reason, RefusedError
 from casemate.attestation.service.http import (
     appraisals,
     challenges,
@@ -88,7 +89,7 @@ def application(
         return RedirectResponse("/docs")
 
     app.add_exception_handler(RefusedError, _refused)
-    app.add_exception_handler(StoreError, _failed)
+    app.add_exception_handler(InfrastructureError, _failed)
     app.add_exception_handler(Exception, _defect)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _other)
@@ -113,7 +114,7 @@ def _refused(request: Request, error: Exception) -> Response:
 
 
 def _failed(request: Request, error: Exception) -> Response:
-    if not isinstance(error, StoreError):
+    if not isinstance(error, InfrastructureError):
         raise error
     logger.warning("%s: could not appraise: %s", request.state.correlation_id, error)
     return problems.failed(error, request.state.correlation_id)

@@ -6,6 +6,7 @@ signed result alone (application/eat+jwt or application/eat+cwt).
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from datetime import datetime
@@ -97,7 +98,7 @@ async def appraise(
     metrics.appraised(
         recorded.appraised.outcome.state, recorded.effect, time.perf_counter() - begun
     )
-    return _answer(recorded, form, service)
+    return await _answer(recorded, form, service)
 
 
 @router.get(
@@ -139,7 +140,7 @@ async def read(
     if form == MEDIA_TYPE_JWT:
         return Response(token, media_type=MEDIA_TYPE_JWT)
     if form == MEDIA_TYPE_CWT:
-        return Response(service.results.cwt(contents[0]), media_type=MEDIA_TYPE_CWT)
+        return Response(await _cwt(contents[0], service), media_type=MEDIA_TYPE_CWT)
     document = json.dumps(events.document_of(json.loads(contents[0]))).encode()
     whole = _whole(_summary(row, service), row.effect.sentence, document, token)
     return Response(whole, media_type=_JSON)
@@ -231,7 +232,7 @@ def _unsigned() -> RefusedError:
     )
 
 
-def _answer(recorded: Recorded, form: str, service: Service) -> Response:
+async def _answer(recorded: Recorded, form: str, service: Service) -> Response:
     database = service.writer.database_id
     name = identifiers.name(database, recorded.number)
     headers = {"Location": f"/v1/appraisals/{name}"}
@@ -239,7 +240,7 @@ def _answer(recorded: Recorded, form: str, service: Service) -> Response:
     if form == MEDIA_TYPE_JWT:
         return Response(appraised.token, 201, headers, MEDIA_TYPE_JWT)
     if form == MEDIA_TYPE_CWT:
-        token = service.results.cwt(appraisals.expand(appraised.claims))
+        token = await _cwt(appraisals.expand(appraised.claims), service)
         return Response(token, 201, headers, MEDIA_TYPE_CWT)
     summary = models.AppraisalSummary(
         id=name,
@@ -257,6 +258,11 @@ def _answer(recorded: Recorded, form: str, service: Service) -> Response:
     )
     whole = _whole(summary, recorded.effect.sentence, appraised.document, appraised.token)
     return Response(whole, 201, headers, _JSON)
+
+
+async def _cwt(claims: bytes, service: Service) -> bytes | None:
+    """Sign the claims as a CWT, in a thread: the key may be far away."""
+    return await asyncio.to_thread(service.results.cwt, claims)
 
 
 def _summary(row: AppraisalRow, service: Service) -> models.AppraisalSummary:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from casemate.attestation.service.errors import RefusedError, StoreError
+from casemate.attestation.errors import InfrastructureError
+from casemate.attestation.service.errors import RefusedError
 from casemate.attestation.states import State
 
 MEDIA_TYPE = "application/problem+json"
@@ -63,7 +64,7 @@ def refused(error: RefusedError, correlation_id: str) -> Response:
     )
 
 
-def failed(error: StoreError, correlation_id: str) -> Response:
+def failed(error: InfrastructureError, correlation_id: str) -> Response:
     """Return the answer where the verifier is at fault: could-not-appraise."""
     return response(
         Problem(
