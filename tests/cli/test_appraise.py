@@ -21,10 +21,12 @@ from cryptography.hazmat.primitives.serialization import (
 from casemate.attestation.appraisal import result as results
 from casemate.attestation.states import State
 from casemate.cli.main import main
+from casemate.hsm.client import Algorithm as KeyAlgorithm
 from casemate.rot.identity import Algorithm
 from tests.attestation import hosts
 from tests.attestation.verifiers import good_corim, host
 from tests.rot.devices import firmware
+from tests.running_module import RunningModule
 
 AT = ("--at", "2026-11-25T12:00:00Z")
 NONCE = ("--nonce", hosts.NONCE.hex())
@@ -124,6 +126,24 @@ def test_a_signed_result_can_be_verified(files: Path, tmp_path: Path, form: str)
     assert read.state is State.AFFIRMING
     assert read.verdict is not None
     assert read.verdict["nonce"] == hosts.NONCE.hex()
+
+
+def test_a_key_in_a_partition_signs_a_result(
+    files: Path, tmp_path: Path, shared_module: RunningModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shared_module.connect() as web:
+        spki = web.generate(
+            KeyAlgorithm.P384, label="results", stored=True
+        ).public.public_key_info()
+    monkeypatch.setenv("CASEMATE_SOCKETS", str(shared_module.folders.runtime))
+    out = tmp_path / "result"
+    signing = ("--ear", "jwt", "--sign-key", "pkcs11:token=web;object=results", "--out", out)
+    run("appraise", files / "good.cbor", *given(files), *signing, code=0)
+    read = results.verify(out.read_bytes(), trusted=[spki], at=datetime.now(UTC))
+    assert read.state is State.AFFIRMING
+    absent = ("--ear", "jwt", "--sign-key", "pkcs11:token=web;object=absent", "--out", out)
+    done = run("appraise", files / "good.cbor", *given(files), *absent, code=1)
+    assert "no key with label 'absent'" in done.output.replace("\n", " ")
 
 
 def test_an_ear_needs_its_key(files: Path) -> None:

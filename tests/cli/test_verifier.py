@@ -61,6 +61,25 @@ def commands(tmp_path: Path) -> Iterator[Commands]:
     assert process.wait(30) == 0
 
 
+def test_the_keys_of_results(commands: Commands) -> None:
+    (shown,) = commands.run("key", "list", "--folder", commands.folder, "--json")
+    assert shown["state"] == "signs" and shown["until"] is None
+    told = commands.run("key", "withdraw", shown["key"], "--folder", commands.folder, code=1)
+    assert "another key first" in told.replace("\n", " ")
+
+
+def test_the_service_does_not_start_without_its_key(tmp_path: Path) -> None:
+    for uri, words in {
+        "pkcs11:token=nowhere;object=results": "nowhere",
+        "pkcs11:object=results": "name partition and key",
+    }.items():
+        done = subprocess.run(
+            [*_CASEMATE, "serve", "--folder", tmp_path, "--port", "0", "--signing-key", uri],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 1 and words in done.stderr
+
+
 def test_from_an_empty_folder_to_a_trusted_host(commands: Commands, tmp_path: Path) -> None:
     anchor, reference, rules = (tmp_path / name for name in ("ca.der", "good.corim", "policy"))
     anchor.write_bytes(hosts.manufacturer_certificate(Algorithm.ECC))

@@ -1,8 +1,13 @@
-"""Signing results on the command line: with a PEM file, or a key in a module behind PKCS#11."""
+"""Signing results on the command line: with a PEM file, or a key in a module.
+
+A pkcs11: URI without `module-path` (or CASEMATE_PKCS11_MODULE) names a key in a partition of a
+Casemate module; with one, a key of any module behind its PKCS#11 library.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -33,8 +38,14 @@ class KeySigner:
             raise InputError(f"the result cannot be signed: {error}") from None
 
 
-def open_signer(reference: str) -> KeySigner:
-    """The key that a PEM file or a pkcs11: URI names. Raises InputError."""
+def open_signer(reference: str) -> result.Signer:
+    """The key that a PEM file or a pkcs11: URI names. Raises InputError, InfrastructureError."""
+    if reference.startswith("pkcs11:") and not (
+        "module-path=" in reference or os.environ.get("CASEMATE_PKCS11_MODULE")
+    ):
+        from casemate.release.result_signer import KeyName, ModuleSigner
+
+        return ModuleSigner(KeyName.parse(reference))
 
     def ask() -> bytes:
         answer: str = click.prompt(f"passphrase of {reference}", hide_input=True, err=True)

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,9 +16,12 @@ from casemate.attestation.service.principals import Role
 from casemate.audit.spool import Durability
 from casemate.cli._attestation import Time, reports_attestation_errors
 from casemate.cli._collateral import source_options, sources_of
-from casemate.cli._module import json_option, print_fields, print_json
+from casemate.cli._module import json_option, print_fields, print_json, print_table
 from casemate.cli._verifier import DURATION
 from casemate.cli.verifier_client import commands
+
+if TYPE_CHECKING:
+    from casemate.attestation.service.published_keys import PublishedKey
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -95,8 +99,10 @@ folder_option = click.option(
 @click.option("--issuer", help="Who signs, in the results (iss), such as the service's URL.")
 @click.option(
     "--signing-key",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="P-384 key of the results, PEM, mode 0600 [one is made in the folder].",
+    metavar="FILE|URI",
+    help="P-384 key of the results: a PEM file of mode 0600, or in a module's partition, such as "
+    "'pkcs11:token=verifier;object=results?pin-source=file:/run/pin' [a PEM file is made in the "
+    "folder].",
 )
 @click.option(
     "--enrol",
@@ -180,7 +186,7 @@ def serve(
     result_lifetime: timedelta,
     retention: timedelta | None,
     issuer: str | None,
-    signing_key: Path | None,
+    signing_key: str | None,
     enrol: str,
     require_signed_references: bool,
     collateral: Path | None,
@@ -220,6 +226,11 @@ def serve(
     if not fetch_collateral and (amd_url or intel_url or plain_host):
         raise click.UsageError("sources are asked with --fetch-collateral alone")
     logging.basicConfig(level=log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signer = None
+    if signing_key is not None and signing_key.startswith("pkcs11:"):
+        from casemate.release.result_signer import KeyName, ModuleSigner
+
+        signer = ModuleSigner(KeyName.parse(signing_key))
     configuration = Configuration(
         folder=folder,
         host=host,
@@ -252,7 +263,7 @@ def serve(
         require_revocation=require_revocation,
         retention=retention,
         issuer=issuer,
-        signing_key=signing_key,
+        signing_key=None if signing_key is None or signer is not None else Path(signing_key),
         durability=Durability(durability),
         spool_limits=SpoolLimits(files=event_files),
         limits=Limits(body_bytes=body_limit),
@@ -263,7 +274,7 @@ def serve(
         click.echo(f"verifier at {url}; documentation at {url}/docs")
         sys.stdout.flush()
 
-    server.run(configuration, started=started, notify=notify)
+    server.run(configuration, started=started, notify=notify, signer=signer)
 
 
 @verifier.command("token")
@@ -318,6 +329,62 @@ def make_token(
         print_json(shown)
     else:
         print_fields([("principal", name), ("roles", ", ".join(sorted(roles))), ("token", text)])
+
+
+@verifier.group("key")
+def key() -> None:
+    """The keys that results are signed with, as relying parties see them."""
+
+
+@key.command("list")
+@folder_option
+@json_option
+@reports_attestation_errors
+def list_keys(*, folder: Path, as_json: bool) -> None:
+    """List the keys of /.well-known/jwks.json, those before the present one, and the withdrawn."""
+    from casemate.attestation.service.configuration import published_keys
+    from casemate.attestation.service.published_keys import PublishedKeys
+
+    rows = [
+        {
+            "key": found.id,
+            "since": found.since.isoformat(),
+            "until": None if found.until is None else found.until.isoformat(),
+            "state": _state(found),
+        }
+        for found in PublishedKeys(published_keys(folder)).all()
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("key", "since", "until", "state")
+        print_table(columns, [[str(row[name] or "-") for name in columns] for row in rows])
+
+
+@key.command("withdraw")
+@click.argument("key_id", metavar="KEY")
+@folder_option
+@json_option
+@reports_attestation_errors
+def withdraw_key(*, key_id: str, folder: Path, as_json: bool) -> None:
+    """Publish KEY no longer: results that it signed count no more with who reads the key set.
+
+    The key that signs now is replaced first: `casemate verifier serve --signing-key`.
+    """
+    from casemate.attestation.service.configuration import published_keys
+    from casemate.attestation.service.published_keys import PublishedKeys
+
+    gone = PublishedKeys(published_keys(folder)).withdraw(key_id)
+    if as_json:
+        print_json({"key": gone.id, "state": _state(gone)})
+    else:
+        click.echo(f"{gone.id} is withdrawn")
+
+
+def _state(found: PublishedKey) -> str:
+    if found.withdrawn:
+        return "withdrawn"
+    return "signs" if found.until is None else "published"
 
 
 for _command in commands():

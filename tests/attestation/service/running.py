@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from casemate.attestation.appraisal import policy
+from casemate.attestation.appraisal import policy, result
 from casemate.attestation.client import Appraisal, VerifierClient
 from casemate.attestation.service import administration, configuration, server
 from casemate.attestation.service.database import principals
@@ -75,11 +75,13 @@ def token(opened: server.Open, name: str, role: Role) -> str:
 
 
 @contextmanager
-def running(folder: Path, **changes: object) -> Iterator[Running]:
+def running(
+    folder: Path, *, signer: result.Signer | None = None, **changes: object
+) -> Iterator[Running]:
     """Run a service in `folder` on a port of its own."""
     clock = Clock()
     settings = configuration.Configuration(folder=folder, port=0, **changes)  # type: ignore[arg-type]
-    with server.opened(settings, clock) as opened:
+    with server.opened(settings, clock, signer=signer) as opened:
         tokens = {name: token(opened, name, role) for name, role in NAMES.items()}
         serving = server.Server(opened)
         ready = threading.Event()

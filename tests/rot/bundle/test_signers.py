@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 
 from casemate.formats import firmware_bundle as fb
 from casemate.rot.bundle import build
-from casemate.rot.bundle.pkcs11 import Pkcs11Signer, Pkcs11Uri
+from casemate.rot.bundle.pkcs11 import KeyUri, Pkcs11Signer
 from casemate.rot.bundle.signatures import Outcome, check_ecdsa
 from casemate.rot.bundle.signers import (
     Algorithm,
@@ -177,7 +177,7 @@ def test_a_signature_of_a_faulty_module_never_leaves() -> None:
 def test_a_uri_is_taken_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pin = tmp_path / "pin"
     pin.write_text("1234\n")
-    uri = Pkcs11Uri.parse(
+    uri = KeyUri.parse(
         "pkcs11:token=My%20Token;serial=1;slot-id=7;object=k%3B;id=%01%FF;type=private"
         f"?module-path=/lib/p11.so&pin-source=file:{pin}"
     )
@@ -187,7 +187,7 @@ def test_a_uri_is_taken_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert uri.pin() == b"1234"
     monkeypatch.setenv("CASEMATE_PKCS11_MODULE", "/lib/other.so")
     monkeypatch.setenv("CASEMATE_PKCS11_PIN", "99")
-    uri = Pkcs11Uri.parse("pkcs11:object=k")
+    uri = KeyUri.parse("pkcs11:object=k")
     assert (uri.module, uri.pin()) == ("/lib/other.so", b"99")
 
 

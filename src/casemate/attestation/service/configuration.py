@@ -103,3 +103,13 @@ class Configuration:
     def key_file(self) -> Path:
         """The results' key."""
         return self.signing_key or self.folder / "result-key.pem"
+
+    @property
+    def published_keys(self) -> Path:
+        """The public keys that results were and are signed with."""
+        return published_keys(self.folder)
+
+
+def published_keys(folder: Path) -> Path:
+    """The file of the published keys in a service's folder."""
+    return folder / "result-keys.json"

@@ -48,6 +48,7 @@ from casemate.attestation.service.http.application import application
 from casemate.attestation.service.http.authentication import Authenticator
 from casemate.attestation.service.inputs import InForce, Inputs
 from casemate.attestation.service.metrics import Metrics, Sample
+from casemate.attestation.service.published_keys import PublishedKeys
 from casemate.attestation.service.results import ResultMaker
 from casemate.attestation.service.service import Service, Settings
 from casemate.attestation.service.trust import TrustRules
@@ -116,6 +117,8 @@ def opened(
         stack.callback(writer.close)
         if signer is None:
             signer = PemSigner(_key(configuration.key_file), str(configuration.key_file))
+        published = PublishedKeys(configuration.published_keys)
+        published.sign_with(signer.spki, clock())
         results = ResultMaker(
             signer,
             lifetime=configuration.result_lifetime,
@@ -135,6 +138,7 @@ def opened(
             publisher=publisher,
             appraiser=appraiser,
             results=results,
+            published=published,
             settings=Settings(
                 rules=TrustRules(
                     maximum_age=configuration.maximum_age,
@@ -228,9 +232,10 @@ def run(
     *,
     started: Callable[[str], None],
     notify: Callable[[str], None] = lambda _: None,
+    signer: Signer | None = None,
 ) -> None:
-    """Serve in the foreground until a signal; `started` gets the URL."""
-    with opened(configuration) as service:
+    """Serve in the foreground until a signal; `started` gets the URL, `signer` is for `opened`."""
+    with opened(configuration, signer=signer) as service:
         server = Server(service)
 
         def ready() -> None:

@@ -25,6 +25,7 @@ from casemate.attestation.service.database.writer import Event, Writer
 from casemate.attestation.service.errors import Reason, RefusedError, StoreError
 from casemate.attestation.service.events import SpoolPublisher, not_kept
 from casemate.attestation.service.principals import Principal
+from casemate.attestation.service.published_keys import PublishedKeys
 from casemate.attestation.service.record import Appraised, Recorded, record
 from casemate.attestation.service.results import ResultMaker
 from casemate.attestation.service.trust import Challenge, TrustRules
@@ -88,6 +89,7 @@ class Service:
     publisher: SpoolPublisher
     appraiser: Appraiser
     results: ResultMaker
+    published: PublishedKeys
     settings: Settings
     clock: Callable[[], datetime]
     randomness: Callable[[int], bytes] = os.urandom

@@ -10,7 +10,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
+
+from casemate.formats import pkcs11_uri
+from casemate.formats.pkcs11_uri import Pkcs11Uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,13 @@ class Target:
     @property
     def uri(self) -> str:
         """The private key's PKCS#11 URI (RFC 7512)."""
-        label = quote(self.label, safe="-._~")
-        source = f"?pin-source=file:{self.pin_file}" if self.pin else ""
-        return f"pkcs11:token={self.partition};object={label};type=private{source}"
+        path = {
+            "token": self.partition.encode(),
+            "object": self.label.encode(),
+            "type": b"private",
+        }
+        query = {"pin-source": f"file:{self.pin_file}".encode()} if self.pin else {}
+        return pkcs11_uri.encode(Pkcs11Uri(path, query))
 
     @property
     def pin_notes(self) -> list[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
+from casemate.formats import pkcs11_uri
 from casemate.formats.pkcs11 import ObjectClass
+from casemate.formats.pkcs11_uri import Pkcs11Uri
 from casemate.hsm.client.keys import Object
 
 _TYPES = {
@@ -18,12 +18,12 @@ _TYPES = {
 
 def object_uri(found: Object) -> str:
     """Return the URI of an object: token, id, label and type."""
-    parts = [f"token={quote(found.partition.name, safe='-._~')}"]
+    path = {"token": found.partition.name.encode()}
     if found.id:
-        parts.append("id=" + "".join(f"%{byte:02X}" for byte in found.id))
+        path["id"] = found.id
     if found.label:
-        parts.append(f"object={quote(found.label, safe='-._~')}")
+        path["object"] = found.label.encode()
     for object_class, name in _TYPES.items():
         if found.object_class == object_class:
-            parts.append(f"type={name}")
-    return "pkcs11:" + ";".join(parts)
+            path["type"] = name.encode()
+    return pkcs11_uri.encode(Pkcs11Uri(path))

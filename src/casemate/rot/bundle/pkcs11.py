@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from casemate.formats import pkcs11_uri
+from casemate.formats.pkcs11_uri import Pkcs11UriError
 from casemate.rot.bundle.signers import Algorithm, SignerError
 
 _ULONG = ctypes.c_ulong
@@ -94,7 +95,7 @@ class _Mechanism(ctypes.Structure):
 
 
 @dataclass(frozen=True, slots=True)
-class Pkcs11Uri:
+class KeyUri:
     """The parts of a `pkcs11:` URI that choose a module, a token and a key."""
 
     module: str
@@ -106,19 +107,20 @@ class Pkcs11Uri:
     pin_value: bytes | None
 
     @classmethod
-    def parse(cls, text: str) -> Pkcs11Uri:
+    def parse(cls, text: str) -> KeyUri:
         """Parse a URI; unknown path attributes are refused, as RFC 7512 asks.
 
         Raises SignerError.
         """
-        body = text.removeprefix("pkcs11:")
-        path_text, _, query_text = body.partition("?")
-        path = _attributes(path_text, ";")
-        query = _attributes(query_text, "&")
+        try:
+            uri = pkcs11_uri.decode(text)
+        except Pkcs11UriError as error:
+            raise SignerError(str(error)) from None
+        path, query = uri.path, uri.query
         if unknown := path.keys() - {
             *("token", "manufacturer", "model", "serial", "slot-id", "object", "id", "type"),
         }:
-            raise SignerError(f"PKCS#11 URI: unknown attribute {', '.join(sorted(unknown))}")
+            raise SignerError(f"PKCS#11 URI: nothing is chosen by {', '.join(sorted(unknown))}")
         if path.get("type", b"private") != b"private":
             raise SignerError("PKCS#11 URI: a signer is a key of type=private")
         module = os.fsdecode(query.get("module-path", b"")) or os.environ.get(
@@ -157,16 +159,6 @@ class Pkcs11Uri:
                 raise SignerError(f"pin-source {path}: {error.strerror}") from None
         variable = os.environ.get("CASEMATE_PKCS11_PIN")
         return variable.encode() if variable is not None else self.pin_value
-
-
-def _attributes(text: str, separator: str) -> dict[str, bytes]:
-    result: dict[str, bytes] = {}
-    for part in filter(None, text.split(separator)):
-        name, equals, value = part.partition("=")
-        if not equals or name in result:
-            raise SignerError(f"PKCS#11 URI: expected name=value once, found {part!r}")
-        result[name] = urllib.parse.unquote_to_bytes(value)
-    return result
 
 
 class _Module:
@@ -233,7 +225,7 @@ def _number(value: int) -> bytes:
 class Pkcs11Signer:
     """A private key in a token. The session stays open for the life of the signer."""
 
-    def __init__(self, module: _Module, session: int, key: int, uri: Pkcs11Uri) -> None:
+    def __init__(self, module: _Module, session: int, key: int, uri: KeyUri) -> None:
         self._module = module
         self._session = _ULONG(session)
         self._key = _ULONG(key)
@@ -255,7 +247,7 @@ class Pkcs11Signer:
     @classmethod
     def open(cls, text: str) -> Pkcs11Signer:
         """Open the key that a URI names. Raises SignerError if it is not exactly one."""
-        uri = Pkcs11Uri.parse(text)
+        uri = KeyUri.parse(text)
         module = _Module(uri.module)
         slot, info = _one_slot(module, uri)
         session = _ULONG()
@@ -286,7 +278,7 @@ class Pkcs11Signer:
             raise SignerError(f"the PKCS#11 URI names {len(keys)} private keys, expected one")
         return cls(module, session.value, keys[0], uri)
 
-    def _public_object(self, key: int, uri: Pkcs11Uri) -> int:
+    def _public_object(self, key: int, uri: KeyUri) -> int:
         template = _key_template(_CKO_PUBLIC_KEY, uri)
         if uri.object_id is None:
             template.append((_CKA_ID, self._attribute(key, _CKA_ID)))
@@ -331,7 +323,7 @@ class Pkcs11Signer:
         self._module.call("C_CloseSession", self._session)
 
 
-def _one_slot(module: _Module, uri: Pkcs11Uri) -> tuple[int, _TokenInfo]:
+def _one_slot(module: _Module, uri: KeyUri) -> tuple[int, _TokenInfo]:
     found = []
     for slot in module.slots():
         info = module.token(slot)
@@ -350,7 +342,7 @@ def _one_slot(module: _Module, uri: Pkcs11Uri) -> tuple[int, _TokenInfo]:
     return found[0]
 
 
-def _key_template(kind: int, uri: Pkcs11Uri) -> list[tuple[int, bytes]]:
+def _key_template(kind: int, uri: KeyUri) -> list[tuple[int, bytes]]:
     template = [(_CKA_CLASS, _number(kind))]
     if uri.object_label is not None:
         template.append((_CKA_LABEL, uri.object_label))

@@ -208,5 +208,6 @@ class Health(BaseModel):
     spool: str
     workers: str
     collateral: str
+    signing: str
     epoch: int
     version: str

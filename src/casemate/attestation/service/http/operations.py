@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 import casemate
 from casemate.attestation.appraisal import result
+from casemate.attestation.errors import InfrastructureError, InputError
 from casemate.attestation.service.errors import StoreError
 from casemate.attestation.service.http import models
 from casemate.attestation.service.http.authentication import require
@@ -21,6 +22,7 @@ from casemate.attestation.service.http.context import (
 )
 from casemate.attestation.service.metrics import MEDIA_TYPE
 from casemate.attestation.service.principals import Role
+from casemate.attestation.service.service import Service
 
 router = APIRouter(tags=["operation"])
 _GOOD = "ok"
@@ -39,7 +41,7 @@ async def live() -> dict[str, str]:
     summary="Whether verdicts can be made and kept",
 )
 async def ready(service: ServiceOf, administration: AdministrationOf) -> Response:
-    """Try the database and look at the workers: 200 where evidence would be appraised now."""
+    """Try the database and the results' key: 200 where evidence would be appraised now."""
     database = spool = _GOOD
     try:
         await service.change(lambda db: None)
@@ -50,16 +52,29 @@ async def ready(service: ServiceOf, administration: AdministrationOf) -> Respons
         spool = str(last)
     workers = service.appraiser.workers
     collateral = service.appraiser.trouble or _GOOD
+    signing = await asyncio.to_thread(_try_signing, service)
     health = models.Health(
-        ready=database == spool == collateral == _GOOD,
+        ready=database == spool == collateral == signing == _GOOD,
         database=database,
         spool=spool,
         workers=f"{workers.count}, {workers.lost} lost so far",
         collateral=collateral,
+        signing=signing,
         epoch=administration.in_force.epoch,
         version=casemate.__version__,
     )
     return JSONResponse(health.model_dump(), 200 if health.ready else 503)
+
+
+def _try_signing(service: Service) -> str:
+    """Sign what is no result; returns what stands in the way."""
+    signer = service.results.signer
+    try:
+        if signer is not None:
+            signer.sign(b"health")
+    except InfrastructureError as error:
+        return str(error)
+    return _GOOD
 
 
 @router.get(
@@ -82,6 +97,11 @@ async def measure(request: Request, metrics: MetricsOf) -> Response:
     summary="The keys that results are signed with",
 )
 async def keys(service: ServiceOf) -> dict[str, Any]:
-    """The JWK set (RFC 7517); a relying party checks passports with it."""
-    signer = service.results.signer
-    return {"keys": [] if signer is None else [result.jwk(signer.spki)]}
+    """The JWK set (RFC 7517); a relying party checks passports with it.
+
+    The key that signs comes first, then those that signed before it.
+    """
+    try:
+        return {"keys": [result.jwk(key.spki) for key in service.published.shown()]}
+    except InputError as error:
+        raise StoreError(str(error)) from None
