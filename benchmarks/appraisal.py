@@ -10,8 +10,8 @@ sum of its raw signatures / 0.6.
 - warm: the host was appraised before and answers another nonce: 2 signatures, token and quote.
 - cold: a host that this verifier never saw, of a kind that it knows: each certificate of its chain
   is read and verified, 7 signatures in all. First: nothing is known, not even the firmware.
-- with result: the verdict is signed too (ES384 JWT), and kept: compressed, and written to the
-  service's database with full synchronisation, in groups as its writer makes them.
+- with result: the verdict is signed too (ES384 JWT), and kept: written to the service's
+  database with full synchronisation, in groups as its writer makes them.
 
 The verifier (anchors, reference values, policy) is made once, as a service makes it. Times are CPU
 times of the process, medians over rounds that take turns.
@@ -45,7 +45,7 @@ from casemate.attestation.pool import Pool, Request
 from casemate.attestation.service.database import connection
 from casemate.attestation.service.principals import Principal, Role
 from casemate.attestation.service.record import Appraised, record
-from casemate.attestation.service.results import ResultMaker
+from casemate.attestation.service.results import ResultMaker, token_of
 from casemate.attestation.service.trust import TrustRules
 from casemate.attestation.states import State
 from casemate.attestation.verifier import Verifier
@@ -233,7 +233,8 @@ def measure(pairs: Sequence[tuple[Evidence, Evidence]], folder: Path) -> dict[st
     list(appraisals(base, first, certificates=lambda: known))
     every = [signatures(one.data) for one in second]
     sample = next(appraisals(base, second, certificates=lambda: known))
-    token = keeper.make(sample).token or ""
+    made = keeper.make(sample)
+    token = token_of(made.claims, made.envelope) or ""
     found: dict[str, list[float]] = {}
 
     def note(name: str, value: float) -> None:

@@ -9,18 +9,17 @@ A check that fails ends verification with EvidenceError, which carries those tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from casemate.attestation.errors import EvidenceError
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """One check: a name (lower case, words joined by dashes), its outcome, and a sentence.
 
     The sentence says what was found; of a failed check, what is wrong with it. `expected` and
-    `found` are for people, short, and never hold a secret.
+    `found` are for people, short, and never hold a secret. A tuple, since an appraisal makes some
+    fifty.
     """
 
     name: str

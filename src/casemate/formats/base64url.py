@@ -15,7 +15,8 @@ class Base64Error(ValueError):
 
 def encode(data: bytes) -> str:
     """The text, without padding."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    text = binascii.b2a_base64(data, newline=False).rstrip(b"=")
+    return text.replace(b"+", b"-").replace(b"/", b"_").decode()
 
 
 def decode(text: str) -> bytes:

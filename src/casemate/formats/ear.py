@@ -10,7 +10,7 @@ Sources: draft-ietf-rats-ear, draft-ietf-rats-ar4si (trustworthiness vector).
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -127,6 +127,11 @@ def to_json(ear: Ear) -> dict[str, Any]:
     return {str(key): value for key, value in _Writer(json=True).ear(ear).items()}
 
 
+def submodule_to_json(appraisal: Appraisal) -> dict[str, Any]:
+    """One submodule as `to_json` has it."""
+    return {str(key): value for key, value in _Writer(json=True).submodule(appraisal).items()}
+
+
 def to_cbor(ear: Ear) -> bytes:
     """The claims set in CBOR, for a CWT. Raises EarError if it is no EAR."""
     return cbor.encode(_Writer(json=False).ear(ear))
@@ -148,20 +153,29 @@ def from_cbor(data: bytes) -> Ear:
 
 def check(ear: Ear) -> None:
     """Refuse a result that contradicts itself or leaves out what the draft demands."""
-    if not ear.submods:
-        raise EarError("submods: expected at least one")
-    _check_nonce("eat_nonce", ear.nonce)
     for name, appraisal in ear.submods.items():
-        path = f"submods.{name}"
-        _check_nonce(f"{path}.eat_nonce", appraisal.nonce)
-        for number, value in appraisal.vector.items():
-            if not 0 <= number < len(VECTOR_NAMES) or not -128 <= value <= 127:
-                raise EarError(f"{path}.ear_trustworthiness_vector: {number} is {value}")
-        _check_status(path, appraisal.status, map(Tier.of, appraisal.vector.values()))
-    if ear.status is not None:
-        below = [appraisal.status for appraisal in ear.submods.values()]
-        _check_status("", ear.status, below)
-        if ear.status is Tier.AFFIRMING and Tier.NONE in below:
+        check_submodule(name, appraisal)
+    check_whole(ear.status, ear.nonce, [found.status for found in ear.submods.values()])
+
+
+def check_submodule(name: str, appraisal: Appraisal) -> None:
+    """Refuse a submodule that contradicts itself."""
+    path = f"submods.{name}"
+    _check_nonce(f"{path}.eat_nonce", appraisal.nonce)
+    for number, value in appraisal.vector.items():
+        if not 0 <= number < len(VECTOR_NAMES) or not -128 <= value <= 127:
+            raise EarError(f"{path}.ear_trustworthiness_vector: {number} is {value}")
+    _check_status(path, appraisal.status, map(Tier.of, appraisal.vector.values()))
+
+
+def check_whole(status: Tier | None, nonce: bytes | None, below: Sequence[Tier]) -> None:
+    """Refuse what contradicts its submodules, whose statuses are `below`."""
+    if not below:
+        raise EarError("submods: expected at least one")
+    _check_nonce("eat_nonce", nonce)
+    if status is not None:
+        _check_status("", status, below)
+        if status is Tier.AFFIRMING and Tier.NONE in below:
             raise EarError("ear_status: affirming although something is not appraised")
 
 
@@ -194,12 +208,12 @@ class _Writer:
                 _EXPIRES: ear.expires,
                 _VERIFIER_ID: self._map({}, {_DEVELOPER: ear.developer, _BUILD: ear.build}),
                 _RAW_EVIDENCE: self._bytes(ear.raw_evidence),
-                _SUBMODS: {name: self._appraisal(found) for name, found in ear.submods.items()},
+                _SUBMODS: {name: self.submodule(found) for name, found in ear.submods.items()},
                 _NONCE: self._bytes(ear.nonce),
             },
         )
 
-    def _appraisal(self, appraisal: Appraisal) -> dict[int | str, Any]:
+    def submodule(self, appraisal: Appraisal) -> dict[int | str, Any]:
         vector = {
             (VECTOR_NAMES[number] if self._json else int(number)): value
             for number, value in sorted(appraisal.vector.items())

@@ -23,6 +23,7 @@ from casemate.attestation.service.database import (
     documents,
     schema,
 )
+from casemate.attestation.service.database.appraisals import Kept
 from casemate.attestation.service.database.documents import Kind
 from casemate.attestation.service.database.reader import Reader
 from casemate.attestation.service.database.writer import Event, Publisher, Writer
@@ -316,7 +317,7 @@ def test_times_bound_lists_of_verdicts_also_where_the_clock_was_set_back(path: P
             correlation="c",
             policy=bytes(32),
             reference=bytes(32),
-            claims=b"",
+            claims=Kept(b""),
             envelope=None,
         )
     for since, until in ((None, None), (10, None), (None, 10), (5, 16), (30, None), (None, 0)):

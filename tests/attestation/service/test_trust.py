@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 
 from casemate.attestation.evidence.family import Host
 from casemate.attestation.service.database import challenges, connection, hosts
+from casemate.attestation.service.database.appraisals import Kept
 from casemate.attestation.service.principals import Principal, Role
 from casemate.attestation.service.record import Appraised, Recorded, record
 from casemate.attestation.service.trust import (
@@ -68,9 +69,9 @@ def appraised(
         correlation_id="c",
         policy=bytes(32),
         references=bytes(32),
-        document=b"{}",
-        token=None,
-        claims=b"",
+        claims=b"{}",
+        place=slice(0, 2),
+        kept=Kept(b""),
         envelope=None,
         event={},
     )

@@ -35,8 +35,8 @@ def document(verdict: Verdict) -> dict[str, Any]:
         if host is None
         else {"name": host.name, "kind": host.kind, "key_digest": host.key_digest.hex()},
         "nonce": _hex(verdict.nonce),
-        "at": _time(verdict.at),
-        "valid_until": _time(verdict.valid_until),
+        "at": time(verdict.at),
+        "valid_until": None if verdict.valid_until is None else time(verdict.valid_until),
         "correlation_id": verdict.correlation_id,
         "policy": {
             "name": verdict.policy.name,
@@ -46,24 +46,25 @@ def document(verdict: Verdict) -> dict[str, Any]:
         "references": verdict.references.hex(),
         "evidence": [{"name": name, "digest": digest.hex()} for name, digest in verdict.evidence],
         "forms": list(verdict.forms),
-        "components": [_component(component) for component in verdict.components],
-        "clauses": [_clause(clause) for clause in verdict.clauses],
+        "components": [component(part) for part in verdict.components],
+        "clauses": [clause(one) for one in verdict.clauses],
         "checks": [_check(check) for check in verdict.checks],
     }
 
 
-def _component(component: ComponentVerdict) -> dict[str, Any]:
+def component(part: ComponentVerdict) -> dict[str, Any]:
+    """A component; its facts come last."""
     return {
-        "name": component.name,
-        "family": None if component.family is None else component.family.value,
-        "state": component.state.value,
+        "name": part.name,
+        "family": None if part.family is None else part.family.value,
+        "state": part.state.value,
         "trustworthiness_vector": {
-            TrustClaim(claim).json_name: value for claim, value in component.vector.items()
+            TrustClaim(claim).json_name: value for claim, value in part.vector.items()
         },
-        "claims": [_claim(claim) for claim in component.claims],
-        "clauses": [_clause(clause) for clause in component.clauses],
-        "checks": [_check(check) for check in component.checks],
-        "facts": {name: _fact(value) for name, value in component.facts.items()},
+        "claims": [_claim(claim) for claim in part.claims],
+        "clauses": [clause(one) for one in part.clauses],
+        "checks": [_check(check) for check in part.checks],
+        "facts": {name: _fact(value) for name, value in part.facts.items()},
     }
 
 
@@ -78,8 +79,9 @@ def _claim(claim: ClaimVerdict) -> dict[str, Any]:
     }
 
 
-def _clause(clause: ClauseVerdict) -> dict[str, Any]:
-    return {"name": clause.name, "state": clause.state.value, "sentence": clause.sentence}
+def clause(verdict: ClauseVerdict) -> dict[str, Any]:
+    """A clause."""
+    return {"name": verdict.name, "state": verdict.state.value, "sentence": verdict.sentence}
 
 
 def _check(check: Check) -> dict[str, Any]:
@@ -100,7 +102,6 @@ def _hex(value: bytes | None) -> str | None:
     return None if value is None else value.hex()
 
 
-def _time(value: datetime | None) -> str | None:
-    if value is None:
-        return None
+def time(value: datetime) -> str:
+    """A time as RFC 3339 has it, in UTC."""
     return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

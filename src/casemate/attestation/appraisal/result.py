@@ -21,9 +21,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Protocol
 
 import jwt
@@ -40,7 +41,7 @@ from cryptography.hazmat.primitives.serialization import (
 import casemate
 from casemate._silicon import P384PrivateKey
 from casemate.attestation.appraisal.document import document
-from casemate.attestation.appraisal.verdict import ComponentVerdict, Verdict
+from casemate.attestation.appraisal.verdict import ComponentVerdict, PolicyId, Verdict
 from casemate.attestation.errors import AttestationError, InputError
 from casemate.attestation.states import State
 from casemate.formats import base64url, cose, ear
@@ -146,15 +147,14 @@ def to_jwt(
     issuer: str | None = None,
 ) -> str:
     """The result as a JWT; issued at the time of appraisal unless told otherwise."""
-    return sign(verdict, signer, issued_at=issued_at, lifetime=lifetime, issuer=issuer).token
+    values = claims(verdict, issued_at=issued_at, lifetime=lifetime, issuer=issuer)
+    return sign(json.dumps(values, separators=(",", ":")).encode(), signer).token
 
 
 @dataclass(frozen=True, slots=True)
 class SignedResult:
-    """A JWT in its parts: the claims as values and as JSON, and what stands in the token."""
+    """A JWT in its parts, as they stand in the token."""
 
-    claims: Mapping[str, Any]
-    payload: bytes
     header_text: str
     payload_text: str
     signature_text: str
@@ -165,23 +165,28 @@ class SignedResult:
         return f"{self.header_text}.{self.payload_text}.{self.signature_text}"
 
 
-def sign(
+def claims(
     verdict: Verdict,
-    signer: Signer,
     *,
     issued_at: datetime | None = None,
     lifetime: timedelta | None = None,
     issuer: str | None = None,
-) -> SignedResult:
-    """The result as a JWT in its parts, for those who keep it; see `to_jwt`."""
-    claims = ear.to_json(_ear(verdict, issued_at, lifetime, issuer, in_json=True))
-    header = json.dumps(
-        {"typ": "eat+jwt", "alg": "ES384", "kid": key_id(signer.spki)}, separators=(",", ":")
-    )
-    payload = json.dumps(claims, separators=(",", ":")).encode()
-    head, text = base64url.encode(header.encode()), base64url.encode(payload)
+) -> dict[str, Any]:
+    """The claims of a JWT; see `to_jwt`."""
+    return ear.to_json(_ear(verdict, issued_at, lifetime, issuer, in_json=True))
+
+
+def sign(payload: bytes, signer: Signer) -> SignedResult:
+    """The JWT of claims in JSON."""
+    head, text = _header(signer.spki), base64url.encode(payload)
     signature = base64url.encode(signer.sign(f"{head}.{text}".encode()))
-    return SignedResult(claims, payload, head, text, signature)
+    return SignedResult(head, text, signature)
+
+
+@lru_cache(maxsize=16)
+def _header(spki: bytes) -> str:
+    header = {"typ": "eat+jwt", "alg": "ES384", "kid": key_id(spki)}
+    return base64url.encode(json.dumps(header, separators=(",", ":")).encode())
 
 
 def to_cwt(
@@ -241,8 +246,7 @@ def _ear(
     labels: tuple[int | str, int | str] = (
         (VERDICT, STATE) if in_json else (CBOR_VERDICT, CBOR_STATE)
     )
-    issued = issued_at or verdict.at
-    policy = f"ni:///sha-256;{base64url.encode(verdict.policy.digest)}"
+    issued, expires = times_of(verdict, issued_at, lifetime)
     extensions: dict[int | str, Any] = {
         labels[0]: document(verdict),
         labels[1]: verdict.state.value,
@@ -251,31 +255,51 @@ def _ear(
         extensions[_ISSUER[in_json]] = issuer
     return Ear(
         status=Tier(verdict.state.tier),
-        issued_at=int(issued.timestamp()),
-        expires=None if lifetime is None else int((issued + lifetime).timestamp()),
+        issued_at=issued,
+        expires=expires,
         developer=DEVELOPER,
         build=casemate.__version__,
-        submods=_submodules(verdict, policy, labels[1]),
-        nonce=verdict.nonce if verdict.nonce and 8 <= len(verdict.nonce) <= 64 else None,
+        submods=_submodules(verdict, labels[1]),
+        nonce=nonce_of(verdict),
         extensions=extensions,
     )
 
 
-def _submodules(verdict: Verdict, policy: str, label: int | str) -> dict[str, Appraisal]:
+def times_of(
+    verdict: Verdict, issued_at: datetime | None, lifetime: timedelta | None
+) -> tuple[int, int | None]:
+    """When a result is issued (at the time of appraisal if None is given) and when it expires."""
+    issued = issued_at or verdict.at
+    expires = None if lifetime is None else int((issued + lifetime).timestamp())
+    return int(issued.timestamp()), expires
+
+
+def nonce_of(verdict: Verdict) -> bytes | None:
+    """The nonce of a result: the verdict's, where an EAR takes one of its size."""
+    return verdict.nonce if verdict.nonce and 8 <= len(verdict.nonce) <= 64 else None
+
+
+def _submodules(verdict: Verdict, label: int | str) -> dict[str, Appraisal]:
     submodules: dict[str, Appraisal] = {}
     for part in verdict.components:
-        name = part.name
-        while name in submodules:
-            name += "'"
-        submodules[name] = _submodule(part, policy, label)
+        name = submodule_name(part.name, submodules)
+        submodules[name] = submodule(part, verdict.policy, label)
     return submodules
 
 
-def _submodule(part: ComponentVerdict, policy: str, label: int | str) -> Appraisal:
+def submodule_name(name: str, taken: Collection[str]) -> str:
+    """A component's name, or one like it that no other submodule has."""
+    while name in taken:
+        name += "'"
+    return name
+
+
+def submodule(part: ComponentVerdict, policy: PolicyId, label: int | str = STATE) -> Appraisal:
+    """A component as a submodule; `label` is that of its state."""
     return Appraisal(
         status=Tier(part.state.tier),
         vector={int(claim): value for claim, value in part.vector.items()},
-        policy_ids=(policy,),
+        policy_ids=(f"ni:///sha-256;{base64url.encode(policy.digest)}",),
         extensions={label: part.state.value},
     )
 

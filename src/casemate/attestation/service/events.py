@@ -15,6 +15,7 @@ from typing import Any
 
 import casemate
 from casemate.attestation.appraisal import result
+from casemate.attestation.appraisal.verdict import Comparison, ComponentVerdict, Verdict
 from casemate.attestation.service import identifiers
 from casemate.attestation.service.database import appraisals
 from casemate.attestation.service.database.appraisals import AppraisalRow
@@ -134,28 +135,71 @@ def document_of(claims: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def of_document(document: Mapping[str, Any], at: datetime) -> Event:
     """The event of a verdict's document, but for what only the database knows (`_numbered`)."""
-    state = State(document["state"])
-    status, severity = _STATUS[state]
     policy, host = document["policy"], document["host"]
-    reasons = document["reasons"]
+    return _event(
+        state=State(document["state"]),
+        at=at,
+        correlation=document["correlation_id"],
+        host=host["name"] if host else None,
+        control=f"policy {policy['name']} {policy['version']}",
+        reasons=document["reasons"],
+        advice=document["advice"],
+        requirements=tuple(_requirements(document)),
+        digests=(
+            ("policy", bytes.fromhex(policy["digest"])),
+            ("references", bytes.fromhex(document["references"])),
+            *((part["name"], bytes.fromhex(part["digest"])) for part in document["evidence"]),
+        ),
+    )
+
+
+def of_verdict(verdict: Verdict) -> Event:
+    """The same of a verdict that has no document yet."""
+    policy = verdict.policy
+    return _event(
+        state=verdict.state,
+        at=verdict.at,
+        correlation=verdict.correlation_id,
+        host=None if verdict.host is None else verdict.host.name,
+        control=f"policy {policy.name} {policy.version}",
+        reasons=verdict.reasons,
+        advice=verdict.advice,
+        requirements=tuple(map(_requirement, verdict.components)),
+        digests=(
+            ("policy", policy.digest),
+            ("references", verdict.references),
+            *verdict.evidence,
+        ),
+    )
+
+
+def _event(
+    *,
+    state: State,
+    at: datetime,
+    correlation: str,
+    host: str | None,
+    control: str,
+    reasons: Sequence[str],
+    advice: Sequence[str],
+    requirements: tuple[Requirement, ...],
+    digests: tuple[tuple[str, bytes], ...],
+) -> Event:
+    status, severity = _STATUS[state]
     return compliance_finding(
         Finding(
             uid="",
-            correlation=document["correlation_id"],
+            correlation=correlation,
             at=at,
-            title=f"{host['name'] if host else 'unknown host'}: {state}",
+            title=f"{host or 'unknown host'}: {state}",
             message=reasons[0] if reasons else state.value,
             status=status,
             severity=severity,
-            control=f"policy {policy['name']} {policy['version']}",
-            resource=host["name"] if host else None,
-            requirements=tuple(_requirements(document)),
-            advice=tuple(document["advice"]),
-            digests=(
-                ("policy", bytes.fromhex(policy["digest"])),
-                ("references", bytes.fromhex(document["references"])),
-                *((part["name"], bytes.fromhex(part["digest"])) for part in document["evidence"]),
-            ),
+            control=control,
+            resource=host,
+            requirements=requirements,
+            advice=tuple(advice),
+            digests=digests,
             extra={"reasons": list(reasons)},
         ),
         PRODUCT,
@@ -178,12 +222,27 @@ def _numbered(event: Event, *, number: int, database: str, principal: str, effec
 def _requirements(document: Mapping[str, Any]) -> Iterator[Requirement]:
     """One entry a component: what it was found to be, and why where it is not affirming."""
     for component in document["components"]:
-        state = State(component["state"])
         why = [check["sentence"] for check in component["checks"] if not check["passed"]]
         why += [
             f"{claim['label']}: {claim['comparison']}"
             for claim in component["claims"]
-            if claim["comparison"] != "met"
+            if claim["comparison"] != Comparison.MET
         ]
         why += [clause["sentence"] for clause in component["clauses"]]
-        yield Requirement(component["name"], _STATUS[state][0], "; ".join(why) or state.value)
+        yield _found(component["name"], State(component["state"]), why)
+
+
+def _requirement(component: ComponentVerdict) -> Requirement:
+    """The same of a component's verdict."""
+    why = [check.sentence for check in component.checks if not check.passed]
+    why += [
+        f"{claim.label}: {claim.comparison.value}"
+        for claim in component.claims
+        if claim.comparison is not Comparison.MET
+    ]
+    why += [clause.sentence for clause in component.clauses]
+    return _found(component.name, component.state, why)
+
+
+def _found(name: str, state: State, why: Sequence[str]) -> Requirement:
+    return Requirement(name, _STATUS[state][0], "; ".join(why) or state.value)

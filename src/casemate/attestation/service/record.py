@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from casemate.attestation.service.database import appraisals, challenges, hosts
+from casemate.attestation.service.database.appraisals import Kept
 from casemate.attestation.service.principals import Principal
 from casemate.attestation.service.trust import (
     Effect,
@@ -26,21 +27,26 @@ from casemate.attestation.states import State
 class Appraised:
     """What is left of a verdict when its worker has made everything of it that is wanted.
 
-    `document` is the verdict as JSON, `token` the signed result (JWT; None: none is signed). Kept
-    are `claims`, the claims set of the result (it holds the document) or the bare document,
-    compressed; and `envelope`, what makes the token of them again (`results`). `event` tells of it,
-    but for what only the database knows. `policy` and `references` are SHA-256.
+    `claims` is the claims set of the result, which holds the verdict's document at `place`, or the
+    bare document, as JSON; `kept` is how it is kept; `envelope` makes the signed result of it
+    (`results`; None: none is signed). `event` tells of it, but for what only the database knows.
+    `policy` and `references` are SHA-256.
     """
 
     outcome: Outcome
     correlation_id: str
     policy: bytes
     references: bytes
-    document: bytes
-    token: str | None
     claims: bytes
+    place: slice
+    kept: Kept
     envelope: bytes | None
     event: dict[str, Any]
+
+    @property
+    def document(self) -> bytes:
+        """The verdict as JSON."""
+        return self.claims[self.place]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +91,7 @@ def record(
         correlation=appraised.correlation_id,
         policy=appraised.policy,
         reference=appraised.references,
-        claims=appraised.claims,
+        claims=appraised.kept,
         envelope=appraised.envelope,
     )
     if effect.changes_trust and standing is not None:

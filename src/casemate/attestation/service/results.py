@@ -1,20 +1,22 @@
-"""Results as they are kept and given out: the claims set once, compressed; the signature beside it.
+"""Results as they are kept and given out: the claims set once, the signature beside it.
 
 A signed result (JWT) is header, claims and signature, and its claims hold the whole verdict. So the
-claims are kept as JSON, and the envelope (header and signature, joined as in the JWT) makes the
-very same token of them again, years later, whatever became of the key.
+claims are kept as JSON (`database.appraisals` says how), and the envelope (header and signature,
+joined as in the JWT) makes the very same token of them again, years later, whatever became of the
+key.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import OrderedDict
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from casemate.attestation.appraisal import result
-from casemate.attestation.appraisal.document import document
 from casemate.attestation.appraisal.result import Signer
+from casemate.attestation.appraisal.serialise import Serialiser, Text
 from casemate.attestation.appraisal.verdict import Verdict
 from casemate.attestation.service import events
 from casemate.attestation.service.database import appraisals
@@ -22,9 +24,15 @@ from casemate.attestation.service.record import Appraised
 from casemate.attestation.service.trust import Outcome
 from casemate.formats import base64url
 
+#: Frames that a process remembers: some 15 KB for each kind of host that it appraises.
+MOST_FRAMES = 256
+
 
 class ResultMaker:
-    """How results are made. It can be sent to a worker process, with a signer that can."""
+    """How results are made. It can be sent to a worker process, with a signer that can.
+
+    Each process keeps what texts of hosts of a kind share; it changes no result.
+    """
 
     def __init__(
         self, signer: Signer | None, *, lifetime: timedelta, issuer: str | None = None
@@ -33,6 +41,12 @@ class ResultMaker:
         self.signer = signer
         self.lifetime = lifetime
         self.issuer = issuer
+        self._texts = Serialiser()
+        self._frames = _Frames()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without what it keeps."""
+        return partial(ResultMaker, self.signer, lifetime=self.lifetime, issuer=self.issuer), ()
 
     def __call__(self, verdict: Verdict) -> Appraised:
         """`make`, as workers call it."""
@@ -43,16 +57,13 @@ class ResultMaker:
 
         Raises `InfrastructureError` where the signer cannot sign: nothing goes out unsigned.
         """
+        envelope = None
         if self.signer is None:
-            token = envelope = None
-            found: Mapping[str, Any] = document(verdict)
-            text = claims = _encode(found)
+            text = self._texts.document(verdict)
         else:
-            signed = result.sign(verdict, self.signer, lifetime=self.lifetime, issuer=self.issuer)
-            token, claims = signed.token, signed.payload
+            text = self._texts.claims(verdict, lifetime=self.lifetime, issuer=self.issuer)
+            signed = result.sign(text.whole, self.signer)
             envelope = f"{signed.header_text}.{signed.signature_text}".encode()
-            found = events.document_of(signed.claims)
-            text = _encode(found)
         return Appraised(
             outcome=Outcome(
                 state=verdict.state,
@@ -64,11 +75,11 @@ class ResultMaker:
             correlation_id=verdict.correlation_id,
             policy=verdict.policy.digest,
             references=verdict.references,
-            document=text,
-            token=token,
-            claims=appraisals.compress(claims),
+            claims=text.whole,
+            place=text.place,
+            kept=self._frames.keep(text),
             envelope=envelope,
-            event=events.of_document(found, verdict.at),
+            event=events.of_verdict(verdict),
         )
 
     def cwt(self, claims: bytes) -> bytes | None:
@@ -78,8 +89,23 @@ class ResultMaker:
         return result.claims_to_cwt(json.loads(claims), self.signer)
 
 
-def _encode(found: Mapping[str, Any]) -> bytes:
-    return json.dumps(found, separators=(",", ":")).encode()
+class _Frames:
+    """The frames that came twice: from then on they are kept apart from what is between."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, appraisals.Frame | None] = OrderedDict()
+
+    def keep(self, text: Text) -> appraisals.Kept:
+        """How a text is kept."""
+        frame = text.frame
+        if frame not in self._known:
+            self._known[frame] = None
+            if len(self._known) > MOST_FRAMES:
+                self._known.popitem(last=False)
+            return appraisals.Kept(appraisals.compress(text.whole))
+        found = self._known[frame] = self._known[frame] or appraisals.Frame.of(frame)
+        self._known.move_to_end(frame)
+        return appraisals.Kept(text.own, found)
 
 
 def token_of(claims: bytes, envelope: bytes | None) -> str | None:

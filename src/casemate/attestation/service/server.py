@@ -394,6 +394,7 @@ async def prune(service: Service) -> tuple[int, int]:
             lambda db: appraisals.prune(db, time - retention, _PRUNE_ROWS)
         ):
             counts[1] += gone
+        await service.change(appraisals.prune_frames)
     await service.change(lambda db: db.execute("PRAGMA incremental_vacuum(1000)").fetchall())
     return counts[0], counts[1]
 

@@ -1,12 +1,19 @@
-"""Appraisals: every verdict, what it did to trust, and its result."""
+"""Appraisals: every verdict, what it did to trust, and its result.
+
+The claims of a result are some 15 KB, most of which all hosts of a kind share. So that stands once,
+as a frame, and the row has what is between (`appraisal.serialise`); claims without a frame stand in
+their row, compressed.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import zlib
 from dataclasses import dataclass
 from datetime import datetime
 
+from casemate.attestation.appraisal.serialise import filled
 from casemate.attestation.service.database.connection import microseconds, time_of
 from casemate.attestation.service.trust import Effect
 from casemate.attestation.states import State
@@ -18,6 +25,27 @@ _SINCE = "number >= (SELECT min(+number) FROM appraisals WHERE at >= :since) AND
 _UNTIL = "number <= (SELECT max(+number) FROM appraisals WHERE at < :until) AND at < :until"
 #: A verdict that does not end after this many bytes is damaged.
 _MOST_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What many claims have in common: SHA-256 of it, and it compressed."""
+
+    digest: bytes
+    data: bytes
+
+    @classmethod
+    def of(cls, frame: bytes) -> Frame:
+        """A frame as it is kept."""
+        return cls(hashlib.sha256(frame).digest(), compress(frame))
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Claims as they are kept: what is between a frame's parts, or compressed, with no frame."""
+
+    data: bytes
+    frame: Frame | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +76,14 @@ def insert(
     correlation: str,
     policy: bytes,
     reference: bytes,
-    claims: bytes,
+    claims: Kept,
     envelope: bytes | None,
 ) -> int:
-    """Keep an appraisal; `claims` come compressed. Returns its number."""
+    """Keep an appraisal. Returns its number."""
     number = connection.execute(
         "INSERT INTO appraisals (at, principal, host, state, effect, challenge, correlation,"
-        " policy, reference, claims, envelope) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " policy, reference, claims, envelope, frame)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             microseconds(at),
             principal,
@@ -65,13 +94,25 @@ def insert(
             correlation,
             policy,
             reference,
-            claims,
+            claims.data,
             envelope,
+            None if claims.frame is None else _number_of(connection, claims.frame),
         ),
     ).lastrowid
     if number is None:
         raise sqlite3.DatabaseError("a row without a number")
     return number
+
+
+def _number_of(connection: sqlite3.Connection, frame: Frame) -> int:
+    """The number of a frame, which is kept if it is new."""
+    find = "SELECT number FROM frames WHERE digest = ?"
+    row = connection.execute(find, (frame.digest,)).fetchone()
+    if row is None:
+        values = (frame.digest, frame.data)
+        connection.execute("INSERT INTO frames (digest, data) VALUES (?, ?)", values)
+        row = connection.execute(find, (frame.digest,)).fetchone()
+    return int(row[0])
 
 
 def find(connection: sqlite3.Connection, number: int) -> AppraisalRow | None:
@@ -83,13 +124,23 @@ def find(connection: sqlite3.Connection, number: int) -> AppraisalRow | None:
 
 
 def contents(connection: sqlite3.Connection, number: int) -> tuple[bytes, bytes | None] | None:
-    """Return an appraisal's claims, decompressed, and its envelope."""
+    """Return the whole text of an appraisal's claims, and its envelope."""
     row = connection.execute(
-        "SELECT claims, envelope FROM appraisals WHERE number = ?", (number,)
+        "SELECT claims, envelope, frame, frames.data FROM appraisals"
+        " LEFT JOIN frames ON frames.number = frame WHERE appraisals.number = ?",
+        (number,),
     ).fetchone()
     if row is None:
         return None
-    return expand(row[0]), row[1]
+    claims, envelope, frame, data = row
+    if frame is None:
+        return expand(claims), envelope
+    if data is None:
+        raise sqlite3.DatabaseError(f"a damaged verdict: its frame {frame} is missing")
+    try:
+        return filled(expand(data), claims), envelope
+    except ValueError as error:
+        raise sqlite3.DatabaseError(f"a damaged verdict: {error}") from error
 
 
 def page(
@@ -155,6 +206,13 @@ def prune(connection: sqlite3.Connection, before: datetime, most: int) -> int:
         " (SELECT appraisal FROM hosts WHERE hosts.name = appraisals.host"
         " AND appraisal IS NOT NULL)) ORDER BY at, number LIMIT ?)",
         (microseconds(before), most),
+    ).rowcount
+
+
+def prune_frames(connection: sqlite3.Connection) -> int:
+    """Delete the frames that no appraisal has any more; returns how many."""
+    return connection.execute(
+        "DELETE FROM frames WHERE NOT EXISTS (SELECT 1 FROM appraisals WHERE frame = frames.number)"
     ).rowcount
 
 

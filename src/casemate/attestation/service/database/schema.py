@@ -5,7 +5,8 @@
 - `principals`: who may ask, `token` and `key` are SHA-256.
 - `challenges`: nonces, with whom they were issued to and when they were used.
 - `hosts`: the standing of each host (`trust.Standing`).
-- `appraisals`: every verdict: what is searched for in columns, the rest compressed JSON.
+- `appraisals`: every verdict: what is searched for in columns, the rest as JSON (`appraisals`).
+- `frames`: what the JSON of many appraisals has in common, compressed; `digest` is SHA-256 of it.
 - `documents`: references, policies, anchors and endorsements, all versions; `active` are in force.
 - `epochs`: what was in force since when: one row for each change of the active documents.
 """
@@ -92,9 +93,20 @@ CREATE TABLE epochs (
 ) STRICT;
 """
 
+#: Claims that were kept before have no frame and stay as they are.
+_VERSION_2 = """
+CREATE TABLE frames (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 32),
+    data BLOB NOT NULL
+) STRICT;
+ALTER TABLE appraisals ADD COLUMN frame INTEGER REFERENCES frames (number);
+CREATE INDEX appraisals_by_frame ON appraisals (frame) WHERE frame IS NOT NULL;
+"""
+
 #: The step at index n makes version n + 1 out of version n. What is published is never changed.
-_STEPS: tuple[str, ...] = (_VERSION_1,)
-SCHEMA_VERSION = len(_STEPS)
+STEPS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
+SCHEMA_VERSION = len(STEPS)
 
 
 class SchemaError(Exception):
@@ -110,7 +122,7 @@ def migrate(connection: sqlite3.Connection) -> None:
         raise SchemaError("this is a database, but not one of the verifier")
     if version > SCHEMA_VERSION:
         raise SchemaError(f"it has version {version}; this program knows up to {SCHEMA_VERSION}")
-    for number, step in enumerate(_STEPS[version:], start=version + 1):
+    for number, step in enumerate(STEPS[version:], start=version + 1):
         connection.executescript(
             f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; {step}"
             f"PRAGMA user_version = {number}; COMMIT;"

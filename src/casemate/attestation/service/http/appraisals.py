@@ -237,11 +237,12 @@ async def _answer(recorded: Recorded, form: str, service: Service) -> Response:
     name = identifiers.name(database, recorded.number)
     headers = {"Location": f"/v1/appraisals/{name}"}
     appraised, outcome = recorded.appraised, recorded.appraised.outcome
+    token = results.token_of(appraised.claims, appraised.envelope)
     if form == MEDIA_TYPE_JWT:
-        return Response(appraised.token, 201, headers, MEDIA_TYPE_JWT)
+        return Response(token, 201, headers, MEDIA_TYPE_JWT)
     if form == MEDIA_TYPE_CWT:
-        token = await _cwt(appraisals.expand(appraised.claims), service)
-        return Response(token, 201, headers, MEDIA_TYPE_CWT)
+        whole = await _cwt(appraised.claims, service)
+        return Response(whole, 201, headers, MEDIA_TYPE_CWT)
     summary = models.AppraisalSummary(
         id=name,
         state=outcome.state,
@@ -256,7 +257,7 @@ async def _answer(recorded: Recorded, form: str, service: Service) -> Response:
         policy_digest=appraised.policy.hex(),
         references_digest=appraised.references.hex(),
     )
-    whole = _whole(summary, recorded.effect.sentence, appraised.document, appraised.token)
+    whole = _whole(summary, recorded.effect.sentence, appraised.document, token)
     return Response(whole, 201, headers, _JSON)
 
 
