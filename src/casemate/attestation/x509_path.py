@@ -86,8 +86,11 @@ class Path:
 
 
 def read(source: NamedBytes) -> PathCertificate:
-    """A certificate from DER. Raises DerError."""
-    return PathCertificate(source.data, x509.read_certificate(source.data), source.name)
+    """A certificate from DER. Raises DerError, also for a validity that is no time."""
+    found = PathCertificate(source.data, x509.read_certificate(source.data), source.name)
+    # Read here, where whoever calls expects a refusal; kept for whoever asks.
+    _ = found.not_before, found.not_after
+    return found
 
 
 def common_name(name: bytes) -> str:

@@ -499,7 +499,8 @@ def test_metrics_count_and_name_nobody(service: Running) -> None:
     with service.client("attester") as attester:
         appraisal = attest(attester, 1)
     text = raw(service, "GET", "/metrics", by="reader")[2].decode()
-    assert 'casemate_verifier_appraisals_total{effect="counted",state="affirming"}' in text
+    labels = f'effect="{appraisal.effect}",state="affirming"'
+    assert f"casemate_verifier_appraisals_total{{{labels}}}" in text
     assert 'casemate_verifier_hosts{trust="affirming"}' in text
     assert 'route="/v1/appraisals",status="201"' in text
     for secret in (str(appraisal.host), appraisal.id, *service.tokens.values()):
