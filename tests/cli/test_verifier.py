@@ -107,6 +107,23 @@ def test_from_an_empty_folder_to_a_trusted_host(commands: Commands, tmp_path: Pa
 
     trust = commands.run("host", "show", name, "--json", by="relying-party")
     assert (trust["trust"], trust["appraisal"]) == ("affirming", done["id"])
+
+    folder: tuple[Any, ...] = ("--folder", commands.folder)
+    again = commands.run("reprove", done["id"], *folder, "--json")
+    assert again["holds"] and again["made"] == done["verdict"]
+    material = tmp_path / "material"
+    assert "word for word" in commands.run("reprove", done["id"], *folder, "--out", material)
+    appraised = subprocess.run(
+        [*_CASEMATE[:-1], "appraise", material / "evidence", "--at", done["verdict"]["at"],
+         "--anchor", material / "anchors", "--nonce", issued["nonce"], "--policy",
+         material / "policy" / "1", "--reference", material / "references", "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    by_hand = json.loads(appraised.stdout)
+    same = ("state", "reasons", "policy", "references", "host")
+    assert {name: by_hand[name] for name in same} == {name: again["kept"][name] for name in same}
+    told = commands.run("reprove", "0-1", *folder, code=1)
+    assert "no appraisal" in told.replace("\n", " ")
     assert name in commands.run("host", "list", "--state", "affirming", by="relying-party")
     assert done["id"] in commands.run("appraisal", "list", "--host", name, by="relying-party")
     assert "affirming" in commands.run("appraisal", "show", done["id"], by="relying-party")

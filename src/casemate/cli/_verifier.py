@@ -38,8 +38,42 @@ class Duration(click.ParamType[timedelta]):
         return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
 
 
-DURATION = Duration()
+class Size(click.ParamType[int]):
+    """A number of bytes, with K, M, G or T for powers of 1024."""
+
+    name = "size"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Return the bytes."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]{1,12})([KMGT]?)", value)
+        if match is None:
+            self.fail("expected such as 500M or 10G", param, ctx)
+        return int(match[1]) << (10 * " KMGT".index(match[2] or " "))
+
+
+DURATION, SIZE = Duration(), Size()
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+def _default_folder() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/casemate-verifier")
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "casemate-verifier"
+
+
+folder_option = click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="CASEMATE_VERIFIER_FOLDER",
+    default=_default_folder,
+    help="Folder of database, events and the results' key [CASEMATE_VERIFIER_FOLDER; "
+    "/var/lib/casemate-verifier for root].",
+)
 
 
 def talks_to_verifier(command: Callable[..., R]) -> Callable[..., R]:

@@ -17,8 +17,9 @@ from casemate.audit.spool import Durability
 from casemate.cli._attestation import Time, reports_attestation_errors
 from casemate.cli._collateral import source_options, sources_of
 from casemate.cli._module import json_option, print_fields, print_json, print_table
-from casemate.cli._verifier import DURATION
+from casemate.cli._verifier import DURATION, SIZE, folder_option
 from casemate.cli.verifier_client import commands
+from casemate.cli.verifier_reprove import reprove
 
 if TYPE_CHECKING:
     from casemate.attestation.service.published_keys import PublishedKey
@@ -32,23 +33,6 @@ def verifier() -> None:
 
     docs/verifier-service.md goes through it by task.
     """
-
-
-def _default_folder() -> Path:
-    if os.geteuid() == 0:
-        return Path("/var/lib/casemate-verifier")
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "casemate-verifier"
-
-
-folder_option = click.option(
-    "--folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="CASEMATE_VERIFIER_FOLDER",
-    default=_default_folder,
-    help="Folder of database, events and the results' key [CASEMATE_VERIFIER_FOLDER; "
-    "/var/lib/casemate-verifier for root].",
-)
 
 
 @verifier.command("serve")
@@ -96,6 +80,21 @@ folder_option = click.option(
     help="How long a signed result holds.",
 )
 @click.option("--retention", type=DURATION, help="Delete verdicts that are older [never].")
+@click.option(
+    "--keep-evidence",
+    type=DURATION,
+    default="90d",
+    show_default=True,
+    help="How long evidence is kept, so that verdicts can be made again.",
+)
+@click.option("--discard-evidence", is_flag=True, help="Keep none; verdicts have its digests.")
+@click.option(
+    "--evidence-limit",
+    type=SIZE,
+    default="10G",
+    show_default=True,
+    help="Most bytes of evidence; what changed nobody's trust goes first, then the oldest.",
+)
 @click.option("--issuer", help="Who signs, in the results (iss), such as the service's URL.")
 @click.option(
     "--signing-key",
@@ -185,6 +184,9 @@ def serve(
     challenge_lifetime: timedelta,
     result_lifetime: timedelta,
     retention: timedelta | None,
+    keep_evidence: timedelta,
+    discard_evidence: bool,
+    evidence_limit: int,
     issuer: str | None,
     signing_key: str | None,
     enrol: str,
@@ -262,6 +264,8 @@ def serve(
         stale_for=stale_for,
         require_revocation=require_revocation,
         retention=retention,
+        evidence_age=None if discard_evidence else keep_evidence,
+        evidence_limit=evidence_limit,
         issuer=issuer,
         signing_key=None if signing_key is None or signer is not None else Path(signing_key),
         durability=Durability(durability),
@@ -387,6 +391,7 @@ def _state(found: PublishedKey) -> str:
     return "signs" if found.until is None else "published"
 
 
+verifier.add_command(reprove)
 for _command in commands():
     verifier.add_command(_command)
 

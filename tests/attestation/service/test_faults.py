@@ -19,6 +19,7 @@ import pytest
 from casemate.attestation.client import VerifierClient, VerifierError
 from casemate.attestation.service import server
 from casemate.attestation.service.configuration import Configuration
+from casemate.attestation.service.inputs import InForce
 from casemate.attestation.service.workers import PoolAppraiser
 from casemate.attestation.states import State
 from casemate.audit import spool
@@ -126,13 +127,13 @@ def test_only_evidence_that_kills_workers_is_to_blame_for_it(service: Running) -
         before = reader.trust(name)
         challenge = attester.challenge()
         good = service.open.administration.in_force.verifier
-        appraiser.replace(scripted())
+        appraiser.replace(InForce(scripted(), 1))
         ended = attester.submit([b"die SIGTERM"], challenge)
         assert (ended.state, ended.effect) == (State.COULD_NOT_APPRAISE, "verifier-failed")
         killer = attester.submit([b"die SIGKILL"], attester.challenge())
         assert (killer.state, killer.effect) == (State.CONTRAINDICATED, "not-authentic")
         assert reader.trust(name) == before
-        appraiser.replace(good)
+        appraiser.replace(InForce(good, 1))
         evidence = host(1).token(nonce=challenge.nonce)
         assert attester.submit([evidence], challenge).effect == "counted"
 

@@ -516,7 +516,7 @@ def test_pruning_keeps_what_trust_stands_on(tmp_path: Path) -> None:
             kept = attest(attester, 1)
             gone = attester.submit([b"x"], attester.challenge())
             service.clock.move(timedelta(days=2))
-            assert asyncio.run(prune(service.open.service)) == (2, 1)
+            assert asyncio.run(prune(service.open.service)) == (2, 1, 1)
             assert [each["id"] for each in reader.appraisals()] == [kept.id]
             with pytest.raises(VerifierError, match="may read"):
                 reader.appraisal(gone.id)

@@ -51,6 +51,7 @@ class Configuration:
     `stale_for` takes collateral that has ended for so long (None: not at all), `require_revocation`
     wants a CRL or OCSP response of every issuer on a vendor's path. `signing_key` is a PEM file
     (P-384); one is made there if there is none. `retention` None keeps appraisals for ever.
+    Evidence is kept for `evidence_age` (None: not at all) and up to `evidence_limit` bytes.
     """
 
     folder: Path
@@ -68,6 +69,8 @@ class Configuration:
     stale_for: timedelta | None = None
     require_revocation: bool = False
     retention: timedelta | None = None
+    evidence_age: timedelta | None = timedelta(days=90)
+    evidence_limit: int = 10 << 30
     issuer: str | None = None
     signing_key: Path | None = None
     durability: Durability = Durability.SYNC

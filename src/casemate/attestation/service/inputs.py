@@ -17,7 +17,7 @@ from casemate.attestation.errors import InputError
 from casemate.attestation.evidence import registry
 from casemate.attestation.input import Given
 from casemate.attestation.reference import store
-from casemate.attestation.service.database import documents
+from casemate.attestation.service.database import documents, history
 from casemate.attestation.service.database.documents import Document, Kind
 from casemate.attestation.service.errors import Reason, RefusedError
 from casemate.attestation.verifier import Verifier
@@ -41,10 +41,15 @@ class Inputs:
     require_signed_references: bool = False
     require_revocation: bool = False
 
-    def load(self, connection: sqlite3.Connection, at: datetime) -> InForce:
-        """Make the verifier of the active documents. Raises `InputError`: one cannot be used."""
-        given = _given(connection, require_revocation=self.require_revocation)
-        policies = _named(connection, Kind.POLICY)
+    def load(
+        self, connection: sqlite3.Connection, at: datetime, *, epoch: int | None = None
+    ) -> InForce:
+        """Make the verifier of the active documents, or of those that were so at an epoch.
+
+        Raises `InputError`: one cannot be used.
+        """
+        given = _given(connection, require_revocation=self.require_revocation, epoch=epoch)
+        policies = _named(connection, Kind.POLICY, epoch)
         return InForce(
             Verifier(
                 endorsements=given.endorsements,
@@ -58,7 +63,7 @@ class Inputs:
                 if policies
                 else policy.built_in(DEFAULT_POLICY),
             ),
-            documents.epoch(connection),
+            documents.epoch(connection) if epoch is None else epoch,
         )
 
     def check(
@@ -104,20 +109,26 @@ class Inputs:
             raise _unusable(document.kind, error) from error
 
 
-def _given(connection: sqlite3.Connection, *, require_revocation: bool = False) -> Given:
+def _given(
+    connection: sqlite3.Connection, *, require_revocation: bool = False, epoch: int | None = None
+) -> Given:
     return operator_input.sort(
         require_revocation=require_revocation,
-        endorsements=_named(connection, Kind.ENDORSEMENT),
-        anchors=_named(connection, Kind.ANCHOR),
-        references=_named(connection, Kind.REFERENCE),
+        endorsements=_named(connection, Kind.ENDORSEMENT, epoch),
+        anchors=_named(connection, Kind.ANCHOR, epoch),
+        references=_named(connection, Kind.REFERENCE, epoch),
         families=registry.families(),
     )
 
 
-def _named(connection: sqlite3.Connection, kind: Kind) -> list[NamedBytes]:
+def _named(connection: sqlite3.Connection, kind: Kind, epoch: int | None) -> list[NamedBytes]:
+    found = (
+        documents.in_force(connection, kind)
+        if epoch is None
+        else history.in_force_at(connection, kind, epoch)
+    )
     return [
-        NamedBytes(data, f"{document.name}, version {document.version}")
-        for document, data in documents.in_force(connection, kind)
+        NamedBytes(data, f"{document.name}, version {document.version}") for document, data in found
     ]
 
 

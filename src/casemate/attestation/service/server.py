@@ -39,7 +39,13 @@ from casemate.attestation.errors import InputError
 from casemate.attestation.service.administration import Administration
 from casemate.attestation.service.collateral import Collateral
 from casemate.attestation.service.configuration import CollateralSettings, Configuration, Tls
-from casemate.attestation.service.database import appraisals, challenges, connection, hosts
+from casemate.attestation.service.database import (
+    appraisals,
+    challenges,
+    connection,
+    evidence,
+    hosts,
+)
 from casemate.attestation.service.database.reader import Reader
 from casemate.attestation.service.database.writer import Writer
 from casemate.attestation.service.errors import StoreError
@@ -52,7 +58,7 @@ from casemate.attestation.service.published_keys import PublishedKeys
 from casemate.attestation.service.results import ResultMaker
 from casemate.attestation.service.service import Service, Settings
 from casemate.attestation.service.trust import TrustRules
-from casemate.attestation.service.workers import PoolAppraiser
+from casemate.attestation.service.workers import Keeps, PoolAppraiser
 from casemate.audit.spool import Spool, SpoolError
 
 logger = logging.getLogger("casemate.verifier")
@@ -129,7 +135,16 @@ def opened(
         )
         stack.callback(collateral.close)
         appraiser = PoolAppraiser(
-            in_force.verifier, results, workers=configuration.workers, collateral=collateral
+            in_force,
+            results,
+            workers=configuration.workers,
+            collateral=collateral,
+            keeps=None
+            if configuration.evidence_age is None
+            else Keeps(
+                require_revocation=configuration.require_revocation,
+                require_signed_references=configuration.require_signed_references,
+            ),
         )
         stack.callback(appraiser.close)
         service = Service(
@@ -146,12 +161,14 @@ def opened(
                 ),
                 challenge_lifetime=configuration.challenge_lifetime,
                 retention=configuration.retention,
+                evidence_age=configuration.evidence_age,
+                evidence_limit=configuration.evidence_limit,
             ),
             clock=clock,
         )
 
         async def renew(changed: InForce) -> None:
-            appraiser.replace(changed.verifier)
+            appraiser.replace(changed)
 
         administration = Administration(
             service=service, inputs=inputs, in_force=in_force, renew=renew
@@ -380,10 +397,13 @@ async def _prune_for_ever(service: Service) -> None:
         await asyncio.sleep(_PRUNE_EVERY)
 
 
-async def prune(service: Service) -> tuple[int, int]:
-    """Delete what is old, in small transactions; returns challenges and appraisals."""
+async def prune(service: Service) -> tuple[int, int, int]:
+    """Delete what is old or too much, in small transactions.
+
+    Returns the numbers of challenges, of appraisals, and of those whose evidence went.
+    """
     time = service.clock()
-    counts = [0, 0]
+    counts = [0, 0, 0]
     while gone := await service.change(
         lambda db: challenges.prune(db, time - _CHALLENGE_KEPT, _PRUNE_ROWS)
     ):
@@ -395,8 +415,19 @@ async def prune(service: Service) -> tuple[int, int]:
         ):
             counts[1] += gone
         await service.change(appraisals.prune_frames)
+        while gone := await service.change(
+            lambda db: evidence.prune(db, time - retention, _PRUNE_ROWS, without_verdict=True)
+        ):
+            counts[2] += gone
+    age = service.settings.evidence_age
+    if age is not None:
+        while gone := await service.change(lambda db: evidence.prune(db, time - age, _PRUNE_ROWS)):
+            counts[2] += gone
+    limit = service.settings.evidence_limit
+    while gone := await service.change(lambda db: evidence.shrink(db, limit, _PRUNE_ROWS)):
+        counts[2] += gone
     await service.change(lambda db: db.execute("PRAGMA incremental_vacuum(1000)").fetchall())
-    return counts[0], counts[1]
+    return counts[0], counts[1], counts[2]
 
 
 def _watch(
@@ -415,6 +446,15 @@ def _watch(
         except StoreError:
             return []
         return [({"trust": state.value}, count) for state, count in found.items()]
+
+    def kept(column: int) -> Callable[[], list[Sample]]:
+        def read() -> list[Sample]:
+            try:
+                return [({}, service.reader.query(evidence.size)[column])]
+            except StoreError:
+                return []
+
+        return read
 
     counters = service.writer.counters
     name = "casemate_verifier_"
@@ -454,5 +494,7 @@ def _watch(
             "Appraisals that wait for collateral",
             one(lambda: collateral.waiting),
         )
+    metrics.watch(f"{name}evidence_kept", "Appraisals whose evidence is kept", kept(0))
+    metrics.watch(f"{name}evidence_bytes", "Bytes of the evidence that is kept", kept(1))
     metrics.watch(f"{name}events", "Number of the last event in the spool", one(lambda: spool.last))
     metrics.watch(f"{name}epoch", "Present epoch", one(lambda: administration.in_force.epoch))

@@ -19,7 +19,8 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from casemate.attestation.evidence.family import Piece
-from casemate.attestation.service.database import challenges
+from casemate.attestation.service.database import challenges, evidence
+from casemate.attestation.service.database.evidence import KeptEvidence
 from casemate.attestation.service.database.reader import Reader
 from casemate.attestation.service.database.writer import Event, Writer
 from casemate.attestation.service.errors import Reason, RefusedError, StoreError
@@ -63,8 +64,8 @@ class Appraiser(Protocol):
         at: datetime,
         nonce: bytes | None,
         correlation_id: str,
-    ) -> Awaitable[Appraised]:
-        """Appraise one attester's evidence.
+    ) -> Awaitable[tuple[Appraised, KeptEvidence | None]]:
+        """Appraise one attester's evidence; returns too what is kept of it, None: nothing.
 
         Raises `StoreError` where too much waits already, or the result cannot be signed.
         """
@@ -73,11 +74,16 @@ class Appraiser(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How the service behaves. Times of life; `retention` None keeps appraisals for ever."""
+    """How the service behaves. Times of life; `retention` None keeps appraisals for ever.
+
+    Evidence is kept for `evidence_age` (None: none is kept), but at most `evidence_limit` bytes.
+    """
 
     rules: TrustRules
     challenge_lifetime: timedelta = timedelta(minutes=5)
     retention: timedelta | None = None
+    evidence_age: timedelta | None = None
+    evidence_limit: int = 10 << 30
 
 
 @dataclass(slots=True, kw_only=True)
@@ -152,22 +158,32 @@ class Service:
         correlation_id: str,
     ) -> Recorded:
         now = self.clock()
-        appraised = await self.appraiser.appraise(
+        appraised, kept = await self.appraiser.appraise(
             pieces,
             at=now,
             nonce=None if challenge is None else challenge.value,
             correlation_id=correlation_id,
         )
-        return await self.change(
-            lambda db: record(
+
+        def apply(db: sqlite3.Connection) -> Recorded:
+            recorded = record(
                 db,
                 appraised,
                 principal=principal,
                 challenge=None if challenge is None else challenge.number,
                 rules=self.settings.rules,
-            ),
-            self.publisher.of,
-        )
+            )
+            if kept is not None:
+                evidence.keep(
+                    db,
+                    kept,
+                    appraisal=recorded.number,
+                    at=now,
+                    counted=recorded.effect.changes_trust,
+                )
+            return recorded
+
+        return await self.change(apply, self.publisher.of)
 
     def _usable(self, number: int, principal: Principal) -> Challenge:
         """Return a challenge that may be answered now; raises `RefusedError` for any other."""

@@ -9,14 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from casemate.attestation.endorsements import Endorsements
 from casemate.attestation.errors import InfrastructureError
 from casemate.attestation.evidence.family import Piece
 from casemate.attestation.pool import Pool, Request
+from casemate.attestation.service import keeping
 from casemate.attestation.service.collateral import Collateral
+from casemate.attestation.service.database.evidence import KeptEvidence
 from casemate.attestation.service.errors import StoreError
+from casemate.attestation.service.inputs import InForce
+from casemate.attestation.service.keeping import Standing, Terms
 from casemate.attestation.service.record import Appraised
 from casemate.attestation.service.results import ResultMaker
 from casemate.attestation.service.service import Workers
@@ -28,17 +33,35 @@ logger = logging.getLogger("casemate.verifier")
 WAITING = 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Keeps:
+    """That evidence is kept, and the policies that are kept with it."""
+
+    require_revocation: bool = False
+    require_signed_references: bool = False
+
+
 class PoolAppraiser:
     """An `Appraiser` over a pool."""
 
     def __init__(
-        self, verifier: Verifier, results: ResultMaker, *, workers: int, collateral: Collateral
+        self,
+        in_force: InForce,
+        results: ResultMaker,
+        *,
+        workers: int,
+        collateral: Collateral,
+        keeps: Keeps | None = None,
     ) -> None:
-        """Start `workers`. Raises `InfrastructureError`: the collateral cannot be read."""
+        """Start `workers`; `keeps` None: evidence is not kept.
+
+        Raises `InfrastructureError`: the collateral cannot be read.
+        """
         self._count = workers
         self._collateral = collateral
-        self._verifier = verifier
-        self._standing = collateral.standing()
+        self._keeps = keeps
+        self._in_force = in_force
+        self._take(collateral.standing())
         self._trouble: str | None = None
         self._pool: Pool[Appraised] = Pool(
             self._whole(), workers=workers, finish=results, waiting=WAITING
@@ -61,24 +84,34 @@ class PoolAppraiser:
         at: datetime,
         nonce: bytes | None,
         correlation_id: str,
-    ) -> Appraised:
-        """Appraise one attester's evidence.
+    ) -> tuple[Appraised, KeptEvidence | None]:
+        """Appraise one attester's evidence; returns too what is kept of it.
 
         Raises `StoreError` where too much waits already, or the result cannot be signed.
         """
         await self._look_for_news()
         along = await self._collateral.along(pieces, at)
+        standing, epoch = self._packed, self._in_force.epoch
         request = Request(tuple(pieces), at, nonce, correlation_id, along, unsorted=True)
         try:
             future = self._pool.submit(request, timeout=0)
-            return await asyncio.wrap_future(future)
+            appraised = await asyncio.wrap_future(future)
         except InfrastructureError as error:
             # The pool is full, or nobody can sign.
             raise StoreError(str(error), advice=error.advice) from error
+        if self._keeps is None:
+            return appraised, None
+        terms = Terms(
+            epochs=tuple(dict.fromkeys((epoch, self._in_force.epoch))),
+            nonce=nonce,
+            require_revocation=self._keeps.require_revocation,
+            require_signed_references=self._keeps.require_signed_references,
+        )
+        return appraised, await asyncio.to_thread(keeping.make, pieces, along, standing, terms)
 
-    def replace(self, verifier: Verifier) -> None:
+    def replace(self, in_force: InForce) -> None:
         """Appraise by another verifier from now on."""
-        self._verifier = verifier
+        self._in_force = in_force
         self._pool.replace(self._whole())
 
     def close(self) -> None:
@@ -98,10 +131,14 @@ class PoolAppraiser:
             self._trouble = str(error)
             return
         self._trouble = None
-        self._standing = standing
+        self._take(standing)
         self._pool.replace(self._whole())
+
+    def _take(self, standing: Endorsements) -> None:
+        self._standing = standing
+        self._packed = None if self._keeps is None else Standing.of(standing)
 
     def _whole(self) -> Verifier:
         """The verifier, with the standing collateral."""
-        endorsements = self._verifier.endorsements.with_(self._standing)
-        return replace(self._verifier, endorsements=endorsements)
+        verifier = self._in_force.verifier
+        return replace(verifier, endorsements=verifier.endorsements.with_(self._standing))

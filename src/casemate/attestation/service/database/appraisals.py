@@ -221,15 +221,15 @@ def compress(data: bytes) -> bytes:
     return zlib.compress(data, 6)
 
 
-def expand(data: bytes) -> bytes:
+def expand(data: bytes, most: int = _MOST_BYTES) -> bytes:
     """Return what was compressed; raises `sqlite3.DatabaseError` for damaged bytes."""
     decompressor = zlib.decompressobj()
     try:
-        found = decompressor.decompress(data, _MOST_BYTES)
+        found = decompressor.decompress(data, most)
     except zlib.error as error:
         raise sqlite3.DatabaseError(f"a damaged verdict: {error}") from error
     if not decompressor.eof:
-        raise sqlite3.DatabaseError(f"a verdict of more than {_MOST_BYTES} bytes, or a damaged one")
+        raise sqlite3.DatabaseError(f"a verdict of more than {most} bytes, or a damaged one")
     return found
 
 

@@ -9,6 +9,7 @@
 - `frames`: what the JSON of many appraisals has in common, compressed; `digest` is SHA-256 of it.
 - `documents`: references, policies, anchors and endorsements, all versions; `active` are in force.
 - `epochs`: what was in force since when: one row for each change of the active documents.
+- `kept`, `kept_blobs`, `blobs`: the evidence of appraisals (`evidence`).
 """
 
 from __future__ import annotations
@@ -104,8 +105,33 @@ ALTER TABLE appraisals ADD COLUMN frame INTEGER REFERENCES frames (number);
 CREATE INDEX appraisals_by_frame ON appraisals (frame) WHERE frame IS NOT NULL;
 """
 
+_VERSION_3 = """
+CREATE TABLE kept (
+    appraisal INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    counted INTEGER NOT NULL CHECK (counted IN (0, 1)),
+    size INTEGER NOT NULL,
+    terms BLOB NOT NULL
+) STRICT;
+CREATE INDEX kept_by_time ON kept (at);
+CREATE INDEX kept_by_use ON kept (counted, appraisal);
+CREATE INDEX kept_by_size ON kept (size);
+CREATE TABLE blobs (
+    digest BLOB PRIMARY KEY CHECK (length(digest) = 32),
+    uses INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+CREATE INDEX blobs_by_size ON blobs (size);
+CREATE TABLE kept_blobs (
+    appraisal INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    PRIMARY KEY (appraisal, digest)
+) STRICT, WITHOUT ROWID;
+"""
+
 #: The step at index n makes version n + 1 out of version n. What is published is never changed.
-STEPS: tuple[str, ...] = (_VERSION_1, _VERSION_2)
+STEPS: tuple[str, ...] = (_VERSION_1, _VERSION_2, _VERSION_3)
 SCHEMA_VERSION = len(STEPS)
 
 

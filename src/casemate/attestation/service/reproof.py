@@ -1,0 +1,151 @@
+"""Makes an appraisal again, from what was kept of it, and says whether the verdict is the same.
+
+The evidence, its collateral, the time and the nonce are those that were kept; policy, references,
+anchors and endorsements are the documents that were in force then, found by their epoch, and held
+against the digests that the verdict names. The same program makes the same verdict of them, word
+for word. A newer program may word it otherwise or know more checks: then the differences show.
+
+What a worker met (it was ended from outside, nobody could sign) is not in the evidence, and cannot
+be made again; such verdicts are could-not-appraise.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from casemate.attestation.appraisal.document import document
+from casemate.attestation.appraisal.verdict import Verdict
+from casemate.attestation.endorsements import Endorsements
+from casemate.attestation.errors import InputError
+from casemate.attestation.pool import Pool, Request
+from casemate.attestation.service import keeping
+from casemate.attestation.service.database import appraisals, evidence, history
+from casemate.attestation.service.database.appraisals import AppraisalRow
+from casemate.attestation.service.database.documents import Kind
+from casemate.attestation.service.events import document_of
+from casemate.attestation.service.inputs import Inputs
+from casemate.attestation.service.keeping import KeptError, Material
+from casemate.attestation.states import State
+from casemate.attestation.verifier import Verifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reproof:
+    """Both verdicts as documents. `differences` names the fields that are not the same."""
+
+    row: AppraisalRow
+    kept: Mapping[str, Any]
+    made: Mapping[str, Any]
+    program: str
+    differences: tuple[str, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the very same verdict came of it."""
+        return not self.differences
+
+    @property
+    def states(self) -> tuple[State, State]:
+        """The state of then, and the one that came of it now."""
+        return State(self.kept["state"]), State(self.made["state"])
+
+
+def reprove(connection: sqlite3.Connection, number: int) -> Reproof:
+    """Make an appraisal again. Raises InputError: what is missing, or was changed."""
+    row, kept = appraisals.find(connection, number), evidence.find(connection, number)
+    contents = appraisals.contents(connection, number)
+    if row is None or contents is None:
+        raise InputError(f"there is no appraisal of number {number}, or its verdict was pruned")
+    if kept is None:
+        raise InputError(
+            "the evidence of this appraisal is not kept: it was too old or too much, or none was "
+            "kept (--keep-evidence, --evidence-limit)"
+        )
+    try:
+        found = keeping.read(kept)
+    except KeptError as error:
+        raise InputError(str(error)) from None
+    before = json.loads(json.dumps(document_of(json.loads(contents[0]))))
+    request = Request(
+        found.pieces, row.at, found.terms.nonce, row.correlation, found.along, unsorted=True
+    )
+    # In a process of its own: the evidence may be such that ends it.
+    pool: Pool[Verdict]
+    verdict: Verdict
+    with Pool(_verifier(connection, row, found), workers=1) as pool:
+        verdict = pool.submit(request).result()
+    after = json.loads(json.dumps(document(verdict)))
+    return Reproof(
+        row=row,
+        kept=before,
+        made=after,
+        program=found.terms.program,
+        differences=tuple(
+            name for name in dict.fromkeys((*before, *after)) if before.get(name) != after.get(name)
+        ),
+    )
+
+
+def material(connection: sqlite3.Connection, number: int) -> dict[str, bytes]:
+    """What was kept of an appraisal as files by name, for other programs. Raises InputError.
+
+    `evidence/` and `endorsements/` (documents, collateral), `anchors/`, `references/` and `policy/`
+    are arguments of `casemate appraise`; `terms.json` has the rest.
+    """
+    kept = evidence.find(connection, number)
+    if kept is None:
+        raise InputError(f"the evidence of appraisal number {number} is not kept")
+    try:
+        found = keeping.read(kept)
+    except KeptError as error:
+        raise InputError(str(error)) from None
+    files = {"terms.json": kept.terms}
+    along = found.along or Endorsements()
+    sources = {
+        "evidence": [piece.data for piece in found.pieces],
+        "endorsements": [
+            source.data
+            for part in (found.standing, along)
+            for source in (*part.certificates, *part.revocations, *part.tdx_collateral)
+        ],
+    }
+    folders = {
+        Kind.ENDORSEMENT: "endorsements",
+        Kind.ANCHOR: "anchors",
+        Kind.REFERENCE: "references",
+        Kind.POLICY: "policy",
+    }
+    for kind, folder in folders.items():
+        documents = history.in_force_at(connection, kind, found.terms.epochs[0])
+        sources.setdefault(folder, []).extend(data for _, data in documents)
+    for folder, contents in sources.items():
+        for place, data in enumerate(contents, 1):
+            files[f"{folder}/{place}"] = data
+    return files
+
+
+def _verifier(connection: sqlite3.Connection, row: AppraisalRow, found: Material) -> Verifier:
+    """The verifier of then. Raises InputError: no epoch has its policy and references."""
+    inputs = Inputs(
+        require_signed_references=found.terms.require_signed_references,
+        require_revocation=found.terms.require_revocation,
+    )
+    seen: list[str] = []
+    for epoch in found.terms.epochs:
+        verifier = inputs.load(connection, row.at, epoch=epoch).verifier
+        policy, references = verifier.policy.id.digest, verifier.references.digest
+        if (policy, references) == (row.policy, row.reference):
+            endorsements = verifier.endorsements.with_(found.standing)
+            return replace(verifier, endorsements=endorsements)
+        seen.append(
+            f"epoch {epoch} has policy {policy.hex()[:16]} and references {references.hex()[:16]}"
+        )
+    raise InputError(
+        f"the verdict was made with policy {row.policy.hex()[:16]} and references "
+        f"{row.reference.hex()[:16]}, but {'; '.join(seen)}: the built-in policy is another one in "
+        f"this version (then {found.terms.program}), or the database was changed"
+    )
