@@ -1,7 +1,11 @@
-"""Silicon's readers of CBOR and DER against second ones in Python: same values, same refusals."""
+"""Silicon's readers of CBOR and DER against second ones in Python: same values, same refusals.
+
+And its base64url against the standard library's.
+"""
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import cbor2
@@ -9,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from casemate.formats import cbor, der, der_reader, x509
+from casemate.formats import base64url, cbor, der, der_reader, x509
 from casemate.formats.cbor import CborError, Tag
 from casemate.formats.der_reader import DerError
 from casemate.rot.identity import Algorithm
@@ -157,3 +161,10 @@ def test_an_element_outlives_its_reader_and_its_input() -> None:
     inner = der_reader.parse_one(element).children().next()
     del element
     assert inner.encoded == bytes.fromhex("a003020102")
+
+
+@given(st.binary(max_size=600))
+def test_base64url_is_that_of_the_standard_library(data: bytes) -> None:
+    text = base64url.encode(data)
+    assert text == base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    assert base64url.decode(text) == data

@@ -4,6 +4,7 @@
 
 use pyo3::prelude::*;
 
+mod base64url;
 mod cbor;
 mod client;
 mod der;
@@ -14,6 +15,8 @@ mod verifier;
 
 #[pymodule]
 mod _silicon {
+    #[pymodule_export]
+    use super::base64url::base64url;
     #[pymodule_export]
     use super::cbor::read_cbor;
     #[pymodule_export]

@@ -6,6 +6,8 @@ import base64
 import binascii
 import re
 
+from casemate._silicon import base64url
+
 _TEXT = re.compile(r"[A-Za-z0-9_-]*")
 
 
@@ -15,8 +17,7 @@ class Base64Error(ValueError):
 
 def encode(data: bytes) -> str:
     """The text, without padding."""
-    text = binascii.b2a_base64(data, newline=False).rstrip(b"=")
-    return text.replace(b"+", b"-").replace(b"/", b"_").decode()
+    return base64url(data)
 
 
 def decode(text: str) -> bytes:

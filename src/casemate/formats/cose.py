@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from casemate.formats import cbor
@@ -22,6 +23,9 @@ ESP384, ES384, ML_DSA_87 = -51, -35, -50
 
 #: A chain of DICE layers is about five certificates.
 MOST_CERTIFICATES = 16
+
+#: Headers of so many bytes are those of every message of a kind: they are decoded once.
+_SHORT_HEADER = 64
 
 #: How a Sig_structure begins: an array of four, the first its context (section 4.4).
 _SIGNATURE1 = b"\x84" + cbor.encode("Signature1")
@@ -43,15 +47,9 @@ class Sign1:
     @property
     def headers(self) -> dict[int | str, Any]:
         """The protected header, decoded. Raises CoseError."""
-        if not self.protected:
-            return {}
-        try:
-            value = cbor.decode(self.protected)
-        except CborError as error:
-            raise CoseError(f"protected header: {error}") from None
-        if not isinstance(value, dict):
-            raise CoseError("protected header: expected a map")
-        return value
+        if len(self.protected) <= _SHORT_HEADER:
+            return dict(_short_header(self.protected))
+        return _header(self.protected)
 
     @property
     def x5chain(self) -> tuple[bytes, ...]:
@@ -69,6 +67,23 @@ class Sign1:
     def to_be_signed(self, external_aad: bytes = b"") -> bytes:
         """The Sig_structure: what the signature is over."""
         return to_be_signed(self.protected, self.payload, external_aad)
+
+
+def _header(protected: bytes) -> dict[int | str, Any]:
+    if not protected:
+        return {}
+    try:
+        value = cbor.decode(protected)
+    except CborError as error:
+        raise CoseError(f"protected header: {error}") from None
+    if not isinstance(value, dict):
+        raise CoseError("protected header: expected a map")
+    return value
+
+
+@lru_cache(maxsize=128)
+def _short_header(protected: bytes) -> dict[int | str, Any]:
+    return _header(protected)
 
 
 def protected_header(headers: Mapping[int | str, Any]) -> bytes:

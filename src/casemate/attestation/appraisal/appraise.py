@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 
 from casemate.attestation.appraisal import cohesion, judge
 from casemate.attestation.appraisal.policy import Policy
@@ -88,7 +89,7 @@ def appraise(
         references=references.digest,
         host=outcome.verified[0].host if whole else None,
         nonce=next((v.nonce for v in outcome.verified if v.nonce), None) if whole else None,
-        checks=(*outcome.checks, *(check for v in outcome.verified for check in v.checks)),
+        checks=(*outcome.checks, *chain.from_iterable(v.checks for v in outcome.verified)),
         clauses=judged.clauses,
         forms=tuple(dict.fromkeys(form for v in outcome.verified for form in v.forms)),
         advice=tuple(dict.fromkeys(outcome.advice)),

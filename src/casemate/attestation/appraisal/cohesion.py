@@ -57,6 +57,8 @@ def _nonces(verified: Sequence[Verified], nonce: bytes | None, checks: Checklist
 
 
 def _same_values(verified: Sequence[Verified], checks: Checklist) -> None:
+    if len(verified) < 2:
+        return
     values: dict[str, tuple[bytes, Verified]] = {}
     for each in verified:
         shared = {name: value for name, value in each.bindings.items() if name != REPORT_DATA}
@@ -79,18 +81,17 @@ def _commitments(
     verified: Sequence[Verified], nonce: bytes | None, checks: Checklist
 ) -> frozenset[int]:
     """The pieces (by id) whose report data commits to nonce, leaf key and partition key."""
+    others = [v for v in verified if REPORT_DATA in v.bindings and DPE_LEAF_KEY not in v.bindings]
     leaf = next((v.bindings[DPE_LEAF_KEY] for v in verified if DPE_LEAF_KEY in v.bindings), None)
-    if leaf is None or nonce is None:
+    if leaf is None or nonce is None or not others:
         return frozenset()
     partition = next(
         (v.bindings[PARTITION_KEY] for v in verified if PARTITION_KEY in v.bindings), b""
     )
     digest = key_binding(nonce, leaf, partition)
     committed = set()
-    for each in verified:
-        data = each.bindings.get(REPORT_DATA)
-        if data is None or DPE_LEAF_KEY in each.bindings:
-            continue
+    for each in others:
+        data = each.bindings[REPORT_DATA]
         checks.require(
             "binding",
             data == digest.ljust(len(data), b"\0"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -169,7 +169,17 @@ def _recalled(
     elif found.part is part:
         known.keep(same, found)
     else:
-        verdict = replace(found.verdict, checks=part.checks, facts=part.facts)
+        kept = found.verdict
+        verdict = ComponentVerdict(
+            name=kept.name,
+            family=kept.family,
+            state=kept.state,
+            claims=kept.claims,
+            clauses=kept.clauses,
+            checks=part.checks,
+            facts=part.facts,
+            vector=kept.vector,
+        )
         found = _Judgement(part, verdict, found.reasons, found.met)
     return found
 

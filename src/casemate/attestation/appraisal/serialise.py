@@ -45,19 +45,29 @@ _quoted = json.encoder.encode_basestring_ascii
 class Text:
     """JSON text. `whole` has the verdict's document in the range `place`.
 
-    `frame` and `own` are the parts that hosts of a kind share, and those between them, each joined
-    by NUL; `filled` makes the whole of them again.
+    `shared` are the parts that hosts of a kind share, `between` what stands between them, one
+    less. `frame` and `own` are each of them joined by NUL; `filled` makes the whole of them again.
     """
 
     whole: bytes
     place: slice
-    frame: bytes
-    own: bytes
+    shared: list[str]
+    between: list[str]
 
     @property
     def document(self) -> bytes:
         """The verdict's document as JSON."""
         return self.whole[self.place]
+
+    @property
+    def frame(self) -> bytes:
+        """What hosts of a kind share."""
+        return _MARK.join(self.shared).encode()
+
+    @property
+    def own(self) -> bytes:
+        """What is a host's own."""
+        return _MARK.join(self.between).encode()
 
 
 def filled(frame: bytes, own: bytes) -> bytes:
@@ -147,7 +157,7 @@ class Serialiser:
         if nonce is not None:
             head.append(f',"eat_nonce":"{_MARK}{base64url.encode(nonce)}{_MARK}"')
         head.append(f',"{result.VERDICT}":')
-        tail = f',"{result.STATE}":"{verdict.state.value}"'
+        tail = f',"{result.STATE}":"{verdict.state}"'
         if issuer is not None:
             tail += f',"iss":{_quoted(issuer)}'
         return _text("".join(head), self._document(verdict, parts), tail + "}")
@@ -172,7 +182,7 @@ class Serialiser:
         known = self._checks
         checks = [known.get(check) or self._check(check, own) for check in verdict.checks]
         return (
-            f'{{"version":{documents.VERSION},"state":"{verdict.state.value}",'
+            f'{{"version":{documents.VERSION},"state":"{verdict.state}",'
             f'"reasons":{_texts(verdict.reasons)},"advice":{_texts(verdict.advice)},'
             f'"host":{named},"nonce":{_hexadecimal(verdict.nonce)},"at":{_time(verdict.at)},'
             f'"valid_until":{_time(verdict.valid_until)},'
@@ -224,13 +234,13 @@ class Serialiser:
 
 def _text(before: str, document: str, after: str) -> Text:
     parts = (before + document + after).split(_MARK)
+    whole = "".join(parts).encode()
     start = len(before) - before.count(_MARK)
-    end = start + len(document) - document.count(_MARK)
     return Text(
-        "".join(parts).encode(),
-        slice(start, end),
-        _MARK.join(parts[::2]).encode(),
-        _MARK.join(parts[1::2]).encode(),
+        whole,
+        slice(start, len(whole) - len(after) + after.count(_MARK)),
+        parts[::2],
+        parts[1::2],
     )
 
 

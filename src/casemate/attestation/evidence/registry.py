@@ -35,9 +35,7 @@ def families() -> tuple[Family, ...]:
 
 def select(pieces: Sequence[Piece], known: Sequence[Family]) -> tuple[Selection, ...]:
     """Group pieces into evidence. Raises EvidenceError for a piece that no family takes."""
-    selections = select_what_fits(pieces, known)
-    taken = {id(piece) for each in selections for found in each.pieces.values() for piece in found}
-    left = [piece for piece in pieces if id(piece) not in taken]
+    selections, left = _select(pieces, known)
     if left:
         Checklist().refuse(
             "family",
@@ -52,12 +50,21 @@ def select_what_fits(pieces: Sequence[Piece], known: Sequence[Family]) -> tuple[
     A piece whose wrapper says a type that families have goes to one of those; a type that none has
     is no news, and the bytes tell.
     """
+    return _select(pieces, known)[0]
+
+
+def _select(
+    pieces: Sequence[Piece], known: Sequence[Family]
+) -> tuple[tuple[Selection, ...], list[Piece]]:
+    """The selections, and the pieces that no family takes."""
     typed: set[str | int] = set()
     if any(piece.media_type is not None for piece in pieces):
         typed.update(kind for family in known for kind in family.media_types)
     left = list(pieces)
     selections = []
     for family in known:
+        if not left:
+            break
         roles: dict[str, list[Piece]] = {}
         for piece in left:
             if piece.media_type in typed and piece.media_type not in family.media_types:
@@ -71,4 +78,4 @@ def select_what_fits(pieces: Sequence[Piece], known: Sequence[Family]) -> tuple[
             selections.append(
                 Selection(family, {role: tuple(found) for role, found in roles.items()})
             )
-    return tuple(selections)
+    return tuple(selections), left

@@ -235,11 +235,9 @@ def _requirements(document: Mapping[str, Any]) -> Iterator[Requirement]:
 def _requirement(component: ComponentVerdict) -> Requirement:
     """The same of a component's verdict."""
     why = [check.sentence for check in component.checks if not check.passed]
-    why += [
-        f"{claim.label}: {claim.comparison.value}"
-        for claim in component.claims
-        if claim.comparison is not Comparison.MET
-    ]
+    for claim in component.claims:
+        if claim.comparison is not Comparison.MET:
+            why.append(f"{claim.label}: {claim.comparison}")
     why += [clause.sentence for clause in component.clauses]
     return _found(component.name, component.state, why)
 

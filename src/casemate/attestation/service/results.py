@@ -94,9 +94,13 @@ class _Frames:
 
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, appraisals.Frame | None] = OrderedDict()
+        # The one that came last, by its parts: the next one is mostly the same.
+        self._last: tuple[list[str], appraisals.Frame] | None = None
 
     def keep(self, text: Text) -> appraisals.Kept:
         """How a text is kept."""
+        if self._last is not None and self._last[0] == text.shared:
+            return appraisals.Kept(text.own, self._last[1])
         frame = text.frame
         if frame not in self._known:
             self._known[frame] = None
@@ -105,6 +109,7 @@ class _Frames:
             return appraisals.Kept(appraisals.compress(text.whole))
         found = self._known[frame] = self._known[frame] or appraisals.Frame.of(frame)
         self._known.move_to_end(frame)
+        self._last = text.shared, found
         return appraisals.Kept(text.own, found)
 
 

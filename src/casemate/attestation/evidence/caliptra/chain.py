@@ -86,9 +86,18 @@ class Chain:
         """The last certificate."""
         return self.layers[-1]
 
+    @cached_property
+    def _by_role(self) -> dict[Role, Layer]:
+        return {layer.role: layer for layer in reversed(self.layers)}
+
     def layer(self, role: Role) -> Layer | None:
-        """The layer with a role, if it is there."""
-        return next((layer for layer in self.layers if layer.role is role), None)
+        """The first layer with a role, if it is there."""
+        return self._by_role.get(role)
+
+    @cached_property
+    def measured(self) -> tuple[tuple[Role, bool, bytes], ...]:
+        """What its certificates state of firmware: each layer's role and TcbInfos (DER)."""
+        return tuple((layer.role, layer.multiple, layer.tcb_info_bytes) for layer in self.layers)
 
     @cached_property
     def keys(self) -> tuple[bytes, ...]:

@@ -44,6 +44,7 @@ from casemate.formats import cbor, eat, pcr_quote
 from casemate.formats.eat import DebugStatus
 
 MEDIA_TYPES: tuple[str | int, ...] = ("application/eat+cwt", eat.CONTENT_TYPE_EAT_CWT)
+_REQUIRED = frozenset({"token"})
 #: What a token with a quote has in it: the key of that claim.
 _QUOTE_KEY = cbor.encode(eat.PCR_QUOTE)
 
@@ -67,7 +68,7 @@ class TokenFamily:
     @property
     def required(self) -> frozenset[str]:
         """See Family."""
-        return frozenset({"token"})
+        return _REQUIRED
 
     def role(self, data: bytes) -> str | None:
         """See Family."""
@@ -112,9 +113,9 @@ class TokenFamily:
         )
         return Verified(
             family=self.name,
-            pieces=tuple(piece for found in pieces.values() for piece in found),
+            pieces=tuple([piece for found in pieces.values() for piece in found]),
             host=chain.host,
-            components=tuple(component for component in found if component is not None),
+            components=tuple([component for component in found if component is not None]),
             checks=checks.passed,
             nonce=token.nonce,
             bindings={
@@ -213,8 +214,7 @@ def _state(
     size: Any = token.claims.get(eat.DEVICE_STATUS_SIZE)
     if size not in (None, 17, 18) or isinstance(size, bool):
         checks.refuse("log-device-status", "the token's size of the device status is not 17 or 18")
-    stated = tuple((layer.role, layer.multiple, layer.tcb_info_bytes) for layer in chain.layers)
-    key = (_State, stated, pcrs, log, size, token.debug_status, token.concise_evidence)
+    key = (_State, chain.measured, pcrs, log, size, token.debug_status, token.concise_evidence)
     known: _State | None = context.certificates.recall(key)
     if known is not None:
         checks.adopt(known.checks)

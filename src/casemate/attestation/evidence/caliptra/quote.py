@@ -20,11 +20,12 @@ def read_quote(data: bytes, checks: Checklist) -> PcrQuote:
 def verify_quote(quote: PcrQuote, fmc: Layer, checks: Checklist, *, nonce: bytes | None) -> None:
     """Check a quote; `nonce` is the 32 bytes that it must hold. Raises EvidenceError."""
     algorithm = Algorithm.MLDSA if quote.is_mldsa else Algorithm.ECC
-    checks.require(
-        "quote-algorithm",
-        fmc.key.algorithm is algorithm,
-        f"the quote is for {algorithm.value}, the FMC alias key for {fmc.key.algorithm.value}",
-    )
+    if fmc.key.algorithm is not algorithm:
+        checks.refuse(
+            "quote-algorithm",
+            f"the quote is for {algorithm.value}, the FMC alias key for {fmc.key.algorithm.value}",
+        )
+    checks.note("quote-algorithm", "quote algorithm")
     if nonce is not None:
         checks.equal(
             "quote-nonce", expected=nonce, found=quote.nonce, what="the nonce of the PCR quote"

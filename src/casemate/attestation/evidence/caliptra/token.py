@@ -108,12 +108,13 @@ def read_token(data: bytes, context: Context, checks: Checklist) -> Token:
 
 def verify_token(token: Token, leaf: Layer, context: Context, checks: Checklist) -> None:
     """Check signature and nonce under the verified leaf. Raises EvidenceError."""
-    checks.require(
-        "token-algorithm",
-        leaf.key.algorithm is token.algorithm,
-        f"the token is signed with {token.algorithm.value}, the leaf's key is for "
-        f"{leaf.key.algorithm.value}",
-    )
+    if leaf.key.algorithm is not token.algorithm:
+        checks.refuse(
+            "token-algorithm",
+            f"the token is signed with {token.algorithm.value}, the leaf's key is for "
+            f"{leaf.key.algorithm.value}",
+        )
+    checks.note("token-algorithm", "token algorithm")
     try:
         leaf.key.verify_raw(token.message.signature, token.message.to_be_signed())
     except SignatureError as error:

@@ -19,6 +19,12 @@ from casemate.attestation.service.trust import Effect
 from casemate.attestation.states import State
 
 _COLUMNS = "number, at, principal, host, state, effect, challenge, correlation, policy, reference"
+_INSERT = (
+    "INSERT INTO appraisals (at, principal, host, state, effect, challenge, correlation, policy,"
+    " reference, claims, envelope, frame)"
+)
+#: Those of all columns but the last.
+_VALUES = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
 #: Numbers grow with time, but for a clock that was set back: the bounds end the search early. The
 #: plus keeps SQLite from looking for the extreme by number, row by row, instead of by time.
 _SINCE = "number >= (SELECT min(+number) FROM appraisals WHERE at >= :since) AND at >= :since"
@@ -80,39 +86,36 @@ def insert(
     envelope: bytes | None,
 ) -> int:
     """Keep an appraisal. Returns its number."""
-    number = connection.execute(
-        "INSERT INTO appraisals (at, principal, host, state, effect, challenge, correlation,"
-        " policy, reference, claims, envelope, frame)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            microseconds(at),
-            principal,
-            host,
-            state,
-            effect,
-            challenge,
-            correlation,
-            policy,
-            reference,
-            claims.data,
-            envelope,
-            None if claims.frame is None else _number_of(connection, claims.frame),
-        ),
-    ).lastrowid
-    if number is None:
+    values = (
+        microseconds(at),
+        principal,
+        host,
+        state,
+        effect,
+        challenge,
+        correlation,
+        policy,
+        reference,
+        claims.data,
+        envelope,
+    )
+    frame = claims.frame
+    if frame is None:
+        return _inserted(connection.execute(f"{_INSERT} VALUES ({_VALUES}, NULL)", values))
+    with_frame = f"{_INSERT} SELECT {_VALUES}, number FROM frames WHERE digest = ?"
+    cursor = connection.execute(with_frame, (*values, frame.digest))
+    if not cursor.rowcount:
+        connection.execute(
+            "INSERT INTO frames (digest, data) VALUES (?, ?)", (frame.digest, frame.data)
+        )
+        cursor = connection.execute(with_frame, (*values, frame.digest))
+    return _inserted(cursor)
+
+
+def _inserted(cursor: sqlite3.Cursor) -> int:
+    if cursor.rowcount != 1 or cursor.lastrowid is None:
         raise sqlite3.DatabaseError("a row without a number")
-    return number
-
-
-def _number_of(connection: sqlite3.Connection, frame: Frame) -> int:
-    """The number of a frame, which is kept if it is new."""
-    find = "SELECT number FROM frames WHERE digest = ?"
-    row = connection.execute(find, (frame.digest,)).fetchone()
-    if row is None:
-        values = (frame.digest, frame.data)
-        connection.execute("INSERT INTO frames (digest, data) VALUES (?, ?)", values)
-        row = connection.execute(find, (frame.digest,)).fetchone()
-    return int(row[0])
+    return cursor.lastrowid
 
 
 def find(connection: sqlite3.Connection, number: int) -> AppraisalRow | None:
