@@ -43,6 +43,7 @@ from casemate.attestation.endorsements import Endorsements, NamedBytes, TrustAnc
 from casemate.attestation.errors import InfrastructureError, InputError
 from casemate.attestation.evidence.family import Family, FamilyName, Piece
 from casemate.attestation.evidence.registry import select_what_fits
+from casemate.attestation.evidence.tdx import collateral as tdx
 from casemate.formats import cmw, cose, x509
 from casemate.formats.cmw import MessageKind
 from casemate.formats.corim.manifest import CONTENT_TYPE
@@ -192,9 +193,6 @@ def sort_pieces(
 
     Never raises: what cannot be sorted stays evidence, to be refused as such.
     """
-    # With its library it takes long to load, and few need it.
-    from casemate.attestation.evidence.tdx import collateral as tdx
-
     try:
         found = sort(
             evidence=[NamedBytes(piece.data, piece.name) for piece in pieces], families=families

@@ -11,12 +11,13 @@ import email.utils
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
-import httpx
-
 from casemate.attestation.errors import AttestationError
+
+if TYPE_CHECKING:
+    import httpx
 
 LARGEST_BODY = 4 * 1024 * 1024
 DEFAULT_TIMEOUT = 10.0
@@ -81,6 +82,10 @@ class HttpFetcher:
         plain_hosts: frozenset[str] = frozenset(),
         client: httpx.Client | None = None,
     ) -> None:
+        # Whoever fetches nothing need not have it in memory.
+        import httpx
+
+        self._failure = httpx.HTTPError
         self._client = client or httpx.Client(timeout=timeout, follow_redirects=False)
         self._plain_hosts = plain_hosts
 
@@ -96,7 +101,7 @@ class HttpFetcher:
                 method, request.url, content=request.body, headers=headers
             ) as response:
                 return _read(request, response)
-        except httpx.HTTPError as error:
+        except self._failure as error:
             raise FetchError(f"{request.url}: {error or type(error).__name__}") from None
 
 

@@ -17,8 +17,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import dcap_qvl
-
 from casemate.attestation.checks import Checklist
 from casemate.attestation.endorsements import NamedBytes
 from casemate.attestation.evidence.bindings import REPORT_DATA, answers
@@ -146,6 +144,8 @@ def _require_unrevoked(path: Path, usable: Usable, checks: Checklist) -> None:
 
 def _judge(data: bytes, usable: Usable, checks: Checklist) -> Mapping[str, Any]:
     """Have dcap-qvl verify the quote; its claims."""
+    import dcap_qvl
+
     seconds = int(usable.at.timestamp())
     verifier = dcap_qvl.QuoteVerifier(usable.root)
     policy = dcap_qvl.QuotePolicy.claims_only(seconds)

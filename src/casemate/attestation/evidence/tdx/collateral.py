@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import dcap_qvl
 from cryptography import x509 as pyca
 
 from casemate.attestation.checks import Checklist
@@ -101,6 +100,9 @@ def decode(source: NamedBytes) -> TdxCollateral:
 
 
 def _decode(source: NamedBytes) -> TdxCollateral:
+    # 4 MiB in each process, which few of them ever need.
+    import dcap_qvl
+
     value = strict_json.decode(source.data)
     if not isinstance(value, dict):
         raise JsonError("expected an object")
