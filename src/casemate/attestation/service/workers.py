@@ -31,6 +31,8 @@ logger = logging.getLogger("casemate.verifier")
 
 #: Appraisals that may wait for a worker.
 WAITING = 1024
+#: Evidence of so many bytes is compressed in less time than it takes to hand it to a thread.
+_SMALL = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ class PoolAppraiser:
             require_revocation=self._keeps.require_revocation,
             require_signed_references=self._keeps.require_signed_references,
         )
+        if sum(len(piece.data) for piece in pieces) <= _SMALL:
+            return appraised, keeping.make(pieces, along, standing, terms)
         return appraised, await asyncio.to_thread(keeping.make, pieces, along, standing, terms)
 
     def replace(self, in_force: InForce) -> None:
