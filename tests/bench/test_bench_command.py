@@ -129,6 +129,16 @@ def test_what_a_library_cannot_do_is_said_and_the_rest_goes_on(softhsm: str) -> 
     assert all(one["rate"] for one in theirs if one["operation"] == "digest-sha256")
 
 
+def test_a_pin_on_the_command_line_is_warned_of(tmp_path: Path) -> None:
+    module = f"path={LIBRARY},name=b,token=nobody,env.CASEMATE_SOCKETS=/nowhere"
+    (tmp_path / "pin").write_text("4321")
+    words = ("bench", "--quick", "--without-own", "--part", "operations", "--module")
+    for field, warned in (("pin=4321", True), (f"pin-file={tmp_path / 'pin'}", False)):
+        done = CliRunner().invoke(main, [*words, f"{module},{field}"])
+        assert ("warning: b: a PIN on the command line" in done.output) == warned
+        assert "4321" not in done.output
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [

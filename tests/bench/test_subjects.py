@@ -36,6 +36,31 @@ def test_all_that_can_be_said(library: Path, tmp_path: Path) -> None:
     assert "12,34" not in repr(found)
 
 
+def test_where_a_pin_comes_from(
+    library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pin").write_text("from file\r\n")
+    monkeypatch.setenv("TOKEN_PIN", "from environment")
+    asked: list[str] = []
+
+    def ask(question: str) -> str:
+        asked.append(question)
+        return "from a person"
+
+    for field, expected in {
+        f"pin-file={tmp_path / 'pin'}": "from file",
+        "pin-env=TOKEN_PIN": "from environment",
+        "pin-ask=yes": "from a person",
+        "pin=seen by all": "seen by all",
+    }.items():
+        found = subjects.parse(f"path={library},token=t,{field}", ask)
+        assert found.pin == expected and found.shown_pin == (expected == "seen by all")
+        assert expected not in repr(found)
+    assert asked == ["PIN of t"]
+    with pytest.raises(ModuleError, match="nobody to ask"):
+        subjects.parse(f"path={library},pin-ask=yes")
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [
@@ -45,6 +70,9 @@ def test_all_that_can_be_said(library: Path, tmp_path: Path) -> None:
         ("{library},path={library}", "not understood"),
         ("path={library},process=me", "not a number"),
         ("path={library},pin-file=/nowhere", "PIN cannot be read"),
+        ("path={library},pin=1,pin-file=/nowhere", "pin and pin-file both"),
+        ("path={library},pin-env=NOT_SET_ANYWHERE", "no NOT_SET_ANYWHERE"),
+        ("path={library},pin-ask=no", "not understood"),
     ],
 )
 def test_what_is_not_understood_is_named_with_the_form(library: Path, text: str, what: str) -> None:

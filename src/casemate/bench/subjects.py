@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,8 @@ RAW = "aws-lc"
 OWN = "casemate"
 
 _FORM = (
-    "PATH or path=PATH[,name=NAME][,token=LABEL][,pin=PIN|pin-file=FILE][,process=PID][,env.X=Y]"
+    "PATH or path=PATH[,name=NAME][,token=LABEL][,pin-file=FILE|pin-env=VARIABLE|pin-ask=yes|"
+    "pin=PIN][,process=PID][,env.X=Y]"
 )
 
 
@@ -23,6 +25,7 @@ class Subject:
     """A library with the token to use; `library` None is AWS-LC, called in process.
 
     `processes` serve the library: their CPU time is counted. `cpus` pin the measuring process.
+    `shown_pin` says that the PIN stood on the command line, where others see it.
     """
 
     name: str
@@ -32,10 +35,18 @@ class Subject:
     environment: dict[str, str] = field(default_factory=dict)
     processes: tuple[int, ...] = ()
     cpus: frozenset[int] | None = None
+    shown_pin: bool = False
 
 
-def parse(text: str) -> Subject:
-    """Return the subject that `--module` describes. Raises `ModuleError` for another form."""
+def _nobody(question: str) -> str:
+    raise ModuleError(Code.BAD_REQUEST, "there is nobody to ask for the PIN", where=question)
+
+
+def parse(text: str, ask: Callable[[str], str] = _nobody) -> Subject:
+    """Return the subject that `--module` describes; `ask` asks a person for a PIN.
+
+    Raises `ModuleError` for another form.
+    """
     fields: dict[str, str] = {}
     for part in re.split(r",(?=[a-z][A-Za-z0-9_.-]*=)", text):
         name, equals, value = part.partition("=")
@@ -54,7 +65,8 @@ def parse(text: str) -> Subject:
         name=fields.get("name") or _name(path),
         library=path.absolute(),
         token=fields.get("token"),
-        pin=_pin(fields),
+        pin=_pin(fields, text, ask),
+        shown_pin="pin" in fields,
         environment={
             name.removeprefix("env."): value
             for name, value in fields.items()
@@ -64,16 +76,32 @@ def parse(text: str) -> Subject:
     )
 
 
-_FIELDS = frozenset({"path", "name", "token", "pin", "pin-file", "process"})
+_PINS = ("pin", "pin-file", "pin-env", "pin-ask")
+_FIELDS = frozenset({"path", "name", "token", "process", *_PINS})
 
 
-def _pin(fields: dict[str, str]) -> str | None:
-    if "pin-file" not in fields:
-        return fields.get("pin")
-    try:
-        return Path(fields["pin-file"]).read_text(encoding="utf-8").rstrip("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _bad(f"the PIN cannot be read: {error}", fields["pin-file"]) from error
+def _pin(fields: dict[str, str], text: str, ask: Callable[[str], str]) -> str | None:
+    given = [name for name in _PINS if name in fields]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise _bad(f"{' and '.join(given)} both name a PIN", "--module")
+    value = fields[given[0]]
+    match given[0]:
+        case "pin-file":
+            try:
+                return Path(value).read_text(encoding="utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                raise _bad(f"the PIN cannot be read: {error}", value) from error
+        case "pin-env":
+            if value not in os.environ:
+                raise _bad(f"the environment has no {value}", text)
+            return os.environ[value]
+        case "pin-ask":
+            if value != "yes":
+                raise _bad(f"pin-ask={value} is not understood", text)
+            return ask(f"PIN of {fields.get('token', 'the first token')}")
+    return value
 
 
 def _name(path: Path) -> str:

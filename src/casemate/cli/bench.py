@@ -25,8 +25,8 @@ from casemate.cli._module import json_option, reports_errors
     multiple=True,
     metavar="PATH[,...]",
     help="A PKCS#11 library to measure too; may be repeated. More: "
-    "path=PATH,name=NAME,token=LABEL,pin=PIN (or pin-file=FILE),process=PID (of its server, whose "
-    "CPU time is counted),env.NAME=VALUE.",
+    "path=PATH,name=NAME,token=LABEL,pin-file=FILE (or pin-env=VARIABLE, or pin-ask=yes),"
+    "process=PID (of its server, whose CPU time is counted),env.NAME=VALUE.",
 )
 @click.option(
     "--operation",
@@ -95,7 +95,7 @@ def bench(
     \b
     casemate bench --quick
     casemate bench --operation sign-p256 --part operations
-    casemate bench --module path=/usr/lib/softhsm/libsofthsm2.so,token=test,pin=1234
+    casemate bench --module path=/usr/lib/softhsm/libsofthsm2.so,token=test,pin-ask=yes
     """
     pace = interleaved.QUICK if quick else interleaved.FULL
     kinds = (Objects.TOKEN, Objects.SESSION) if objects == "both" else (Objects(objects),)
@@ -103,9 +103,17 @@ def bench(
         groups = cases.plan(names=operations, objects=kinds, threads=threads)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--operation") from error
+    peers = [subjects.parse(text, _ask) for text in modules]
+    for peer in peers:
+        if peer.shown_pin:
+            click.echo(
+                f"warning: {peer.name}: a PIN on the command line is seen by whoever lists "
+                "processes; give it by pin-file=, pin-env= or pin-ask=yes",
+                err=True,
+            )
     wanted = Wanted(
         groups=groups,
-        peers=[subjects.parse(text) for text in modules],
+        peers=peers,
         parts=frozenset(Part(part) for part in parts) or frozenset(Part),
         pace=interleaved.Pace(rounds or pace.rounds, milliseconds or pace.milliseconds),
         quick=quick,
@@ -123,6 +131,11 @@ def bench(
         click.echo(json.dumps(document(report), indent=2))
     else:
         print_report(report)
+
+
+def _ask(question: str) -> str:
+    answer: str = click.prompt(question, hide_input=True, err=True)
+    return answer
 
 
 @contextmanager
