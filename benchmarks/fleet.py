@@ -35,7 +35,7 @@ from fleet_hosts import CHUNK, chunk_file, nonce, read_chunk
 
 from casemate.attestation.appraisal import policy
 from casemate.attestation.client import VerifierClient
-from casemate.attestation.service import administration, server
+from casemate.attestation.service import administration, opening, server
 from casemate.attestation.service.configuration import Configuration
 from casemate.attestation.service.database import principals
 from casemate.attestation.service.principals import Role
@@ -65,7 +65,7 @@ def _nonces(next_number: int) -> Callable[[int], bytes]:
 
 
 def _serve(folder: Path, workers: int, pipe: Connection) -> None:
-    with server.opened(Configuration(folder=folder, port=0, workers=workers)) as opened:
+    with opening.opened(Configuration(folder=folder, port=0, workers=workers)) as opened:
         tokens = {}
         for name, role in ROLES.items():
             record, tokens[name] = administration.new_principal(
@@ -73,7 +73,7 @@ def _serve(folder: Path, workers: int, pipe: Connection) -> None:
                 frozenset({role}),
                 randomness=os.urandom(32),
                 key=None,
-                created=server.now(),
+                created=opening.now(),
                 expires=None,
             )
             opened.service.writer.submit(

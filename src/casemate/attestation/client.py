@@ -18,11 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from casemate.attestation.errors import AttestationError, InputError
 from casemate.attestation.states import State
+from casemate.closing import Closing
 from casemate.formats import base64url
 
 TIMEOUT = 90.0
@@ -88,7 +88,7 @@ class Appraisal:
     correlation_id: str
 
 
-class VerifierClient:
+class VerifierClient(Closing):
     """A connection to a verifier."""
 
     def __init__(
@@ -121,17 +121,6 @@ class VerifierClient:
                 parts.hostname, parts.port, timeout=timeout
             )
         self._url = url
-
-    def __enter__(self) -> VerifierClient:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection."""

@@ -30,7 +30,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
 
 from casemate.attestation import input as given
@@ -41,6 +40,7 @@ from casemate.attestation.endorsements import Endorsements
 from casemate.attestation.errors import EvidenceError, InfrastructureError
 from casemate.attestation.evidence.family import Piece
 from casemate.attestation.verifier import Verifier
+from casemate.closing import Closing
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ def as_it_is(verdict: Verdict) -> Verdict:
 _UNCHANGED = cast(Any, as_it_is)
 
 
-class Pool(Generic[T]):
+class Pool(Closing, Generic[T]):
     """See the module. `restarts` counts workers that had to be replaced, for metrics."""
 
     def __init__(
@@ -117,17 +117,6 @@ class Pool(Generic[T]):
         ]
         for thread in self._threads:
             thread.start()
-
-    def __enter__(self) -> Pool[T]:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def waiting(self) -> int:

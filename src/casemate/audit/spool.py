@@ -23,8 +23,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
+
+from casemate.closing import Closing
 
 _NAME = re.compile(r"events-(\d{16})\.jsonl")
 #: Bytes read from the end of the last file to find its last line.
@@ -53,7 +54,7 @@ class SpoolLimits:
     files: int | None = None
 
 
-class Spool:
+class Spool(Closing):
     """The writer of one folder."""
 
     def __init__(
@@ -125,17 +126,6 @@ class Spool:
             if descriptor >= 0:
                 os.close(descriptor)
         self._file = self._lock = -1
-
-    def __enter__(self) -> Spool:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _recover(self) -> None:
         """Find the last whole event; move what follows it aside."""

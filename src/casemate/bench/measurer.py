@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from casemate.bench.cases import Objects, Operation, Shape
 from casemate.bench.subjects import Subject, environment
+from casemate.closing import Closing
 from casemate.formats.pkcs11 import ReturnValue
 from casemate.hsm.errors import Code, ModuleError
 
@@ -67,7 +67,7 @@ def executable() -> Path:
     return path
 
 
-class Measurer:
+class Measurer(Closing):
     """One measuring process with its library open."""
 
     def __init__(self, subject: Subject) -> None:
@@ -162,17 +162,6 @@ class Measurer:
             self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @staticmethod
     def _case(operation: Operation, objects: Objects, shape: Shape) -> dict[str, object]:

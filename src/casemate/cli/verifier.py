@@ -304,7 +304,7 @@ def make_token(
     through the service. A token is shown once: what is kept is its digest. Making it again ends the
     token before.
     """
-    from casemate.attestation.service import administration, server
+    from casemate.attestation.service import administration, opening
     from casemate.attestation.service.database import connection, principals
 
     record, text = administration.new_principal(
@@ -312,7 +312,7 @@ def make_token(
         frozenset(map(Role, roles)),
         randomness=os.urandom(32),
         key=None,
-        created=server.now(),
+        created=opening.now(),
         expires=expires,
     )
     path = folder / "verifier.db"

@@ -6,9 +6,9 @@ import json
 import os
 import socket
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from casemate.closing import Closing
 from casemate.hsm.errors import Code, ModuleError
 
 #: Bytes of an answer at most: 64 partitions and their counts need a fraction of it.
@@ -19,7 +19,7 @@ def _request(command: str, arguments: dict[str, Any]) -> bytes:
     return json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
 
 
-class AdminClient:
+class AdminClient(Closing):
     """A connection to a module as its operator."""
 
     def __init__(self, path: Path, *, timeout: float = 60) -> None:
@@ -96,14 +96,3 @@ class AdminClient:
         """End the connection."""
         self._lines.close()
         self._socket.close()
-
-    def __enter__(self) -> AdminClient:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from casemate.attestation.appraisal import policy, result
 from casemate.attestation.client import Appraisal, VerifierClient
-from casemate.attestation.service import administration, configuration, server
+from casemate.attestation.service import administration, configuration, opening, server
 from casemate.attestation.service.database import principals
 from casemate.attestation.service.principals import Role
 from casemate.rot.identity import Algorithm
@@ -37,7 +37,7 @@ class Clock:
 class Running:
     """A service, its clock, and a token for each role."""
 
-    open: server.Open
+    open: opening.Open
     server: server.Server
     clock: Clock
     tokens: dict[str, str]
@@ -59,7 +59,7 @@ NAMES = {
 }
 
 
-def token(opened: server.Open, name: str, role: Role) -> str:
+def token(opened: opening.Open, name: str, role: Role) -> str:
     """Make a principal as `casemate verifier token` does; returns its token."""
     record, text = administration.new_principal(
         name,
@@ -81,7 +81,7 @@ def running(
     """Run a service in `folder` on a port of its own."""
     clock = Clock()
     settings = configuration.Configuration(folder=folder, port=0, **changes)  # type: ignore[arg-type]
-    with server.opened(settings, clock, signer=signer) as opened:
+    with opening.opened(settings, clock, signer=signer) as opened:
         tokens = {name: token(opened, name, role) for name, role in NAMES.items()}
         serving = server.Server(opened)
         ready = threading.Event()

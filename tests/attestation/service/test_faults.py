@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from casemate.attestation.client import VerifierClient, VerifierError
-from casemate.attestation.service import server
+from casemate.attestation.service import opening
 from casemate.attestation.service.configuration import Configuration
 from casemate.attestation.service.inputs import InForce
 from casemate.attestation.service.workers import PoolAppraiser
@@ -187,7 +187,7 @@ def test_a_folder_has_one_service(tmp_path: Path) -> None:
     with (
         running(tmp_path),
         pytest.raises(InputError, match="another verifier"),
-        server.opened(configuration),
+        opening.opened(configuration),
     ):
         pass
 

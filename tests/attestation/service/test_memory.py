@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from casemate.attestation.client import VerifierClient
-from casemate.attestation.service import server
+from casemate.attestation.service import opening
 from casemate.attestation.service.database import appraisals, connection
 from casemate.attestation.service.trust import Effect
 from casemate.attestation.states import State
@@ -20,7 +20,7 @@ HOSTS, LIMIT_MIB = 100_000, 300
 
 def fill(path: Path) -> None:
     """Write hosts and their verdicts as the service would."""
-    at = connection.microseconds(server.now())
+    at = connection.microseconds(opening.now())
     claims = appraisals.compress(b'{"state": "affirming"}')
     with closing(sqlite3.connect(path)) as db, db:
         db.executemany(

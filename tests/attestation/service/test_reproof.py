@@ -24,7 +24,7 @@ from casemate.attestation.service.configuration import CollateralSettings
 from casemate.attestation.service.database import appraisals, connection, evidence, schema
 from casemate.attestation.service.database.evidence import KeptEvidence
 from casemate.attestation.service.keeping import KeptError, Standing, Terms
-from casemate.attestation.service.server import prune
+from casemate.attestation.service.pruning import prune
 from casemate.attestation.states import State
 from tests.attestation import tdx_maker
 from tests.attestation.references import corim_of

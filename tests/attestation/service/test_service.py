@@ -19,7 +19,7 @@ from casemate.attestation.appraisal import result
 from casemate.attestation.client import Challenge, VerifierClient, VerifierError
 from casemate.attestation.service import server
 from casemate.attestation.service.http.envelope import Limits
-from casemate.attestation.service.server import prune
+from casemate.attestation.service.pruning import prune
 from casemate.attestation.states import State
 from casemate.audit import spool
 from casemate.formats import base64url, cmw, ear

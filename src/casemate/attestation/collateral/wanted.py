@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from casemate.attestation.evidence.family import Piece
 from casemate.formats import azure_hcl, sev_snp, strict_json, tdx_quote, x509
@@ -32,89 +32,85 @@ class Kind(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Vcek:
+class _Keyed:
+    """What is named by its fields."""
+
+    @property
+    def key(self) -> str:
+        """The fields in order, with slashes between: it names files, log lines and entries."""
+        return "/".join(_text(getattr(self, each.name)) for each in fields(self))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, SigningKey):
+        return value.name.lower()
+    return str(value.value if isinstance(value, Product) else value)
+
+
+@dataclass(frozen=True, slots=True)
+class Vcek(_Keyed):
     """The certificate of one chip's key at one TCB version (8 bytes)."""
+
+    kind = Kind.VCEK
 
     product: Product
     hardware_id: bytes
     tcb: bytes
 
-    kind = Kind.VCEK
-
-    @property
-    def key(self) -> str:
-        """Product, hardware id and TCB."""
-        return f"{self.product.value}/{self.hardware_id.hex()}/{self.tcb.hex()}"
-
 
 @dataclass(frozen=True, slots=True)
-class _OfProduct:
-    """What AMD publishes for a product, apart for VCEKs and for VLEKs."""
+class AmdChain(_Keyed):
+    """The intermediate and the root that AMD publishes for a product; of VCEKs, or of VLEKs."""
+
+    kind = Kind.AMD_CHAIN
 
     product: Product
     signing_key: SigningKey = SigningKey.VCEK
 
-    @property
-    def key(self) -> str:
-        """Product and kind of key."""
-        return f"{self.product.value}/{self.signing_key.name.lower()}"
 
+@dataclass(frozen=True, slots=True)
+class AmdCrl(_Keyed):
+    """That root's CRL."""
 
-class AmdChain(_OfProduct):
-    """The intermediate and the root."""
-
-    __slots__ = ()
-    kind = Kind.AMD_CHAIN
-
-
-class AmdCrl(_OfProduct):
-    """The root's CRL."""
-
-    __slots__ = ()
     kind = Kind.AMD_CRL
+
+    product: Product
+    signing_key: SigningKey = SigningKey.VCEK
 
 
 @dataclass(frozen=True, slots=True)
-class Tdx:
+class Tdx(_Keyed):
     """TCB info, QE identity and CRLs of a platform.
 
     `fmspc` has 6 bytes; `ca` is the issuer of its PCK certificate, "platform" or "processor".
     """
 
+    kind = Kind.TDX
+
     fmspc: bytes
     ca: str
 
-    kind = Kind.TDX
-
-    @property
-    def key(self) -> str:
-        """FMSPC and CA."""
-        return f"{self.fmspc.hex()}/{self.ca}"
-
 
 @dataclass(frozen=True, slots=True)
-class Crl:
+class Crl(_Keyed):
     """A CRL at a URL that a certificate names."""
-
-    url: str
 
     kind = Kind.CRL
 
-    @property
-    def key(self) -> str:
-        """The URL."""
-        return self.url
+    url: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ocsp:
+class Ocsp(_Keyed):
     """The status of a certificate (DER) from its issuer's (DER) responder at a URL."""
+
+    kind = Kind.OCSP
 
     certificate: bytes
     issuer: bytes
     url: str
-
-    kind = Kind.OCSP
 
     @property
     def key(self) -> str:

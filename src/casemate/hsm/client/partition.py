@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 
+from casemate.closing import Closing
 from casemate.formats.pkcs11 import (
     Attribute,
     Mechanism,
@@ -38,7 +38,7 @@ _FIND_AT_ONCE = 256
 _RANDOM_AT_ONCE = 16 << 10
 
 
-class Partition:
+class Partition(Closing):
     """A connection to a partition with one session; threads may share it.
 
     >>> with casemate.connect("web") as web:                                    # doctest: +SKIP
@@ -58,17 +58,6 @@ class Partition:
     def close(self) -> None:
         """End the connection; session objects are gone."""
         self.connection.close()
-
-    def __enter__(self) -> Partition:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def login(self, pin: str | bytes, *, user: User = User.USER) -> None:
         """Show a PIN, where the partition's policy asks for one."""

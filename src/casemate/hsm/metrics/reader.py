@@ -11,9 +11,9 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from casemate.closing import Closing
 from casemate.formats.metrics_page import (
     HEAD_BYTES,
     PAGE_BYTES,
@@ -68,7 +68,7 @@ class Snapshot:
     partitions: tuple[PartitionFigures, ...]
 
 
-class MetricsReader:
+class MetricsReader(Closing):
     """A module's figures, read again and again; it outlives the module's restarts."""
 
     def __init__(self, socket: Path) -> None:
@@ -144,17 +144,6 @@ class MetricsReader:
             self._client = None
         while self._pages:
             self._pages.popitem()[1].close()
-
-    def __enter__(self) -> MetricsReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def map_page(descriptor: int) -> mmap.mmap:

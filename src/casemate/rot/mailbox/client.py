@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+from casemate.closing import Closing
 from casemate.formats import mailbox_messages as messages
 from casemate.formats.dpe import Profile
 from casemate.formats.mailbox import (
@@ -28,7 +29,7 @@ DPE_COMMANDS = {
 }
 
 
-class MailboxClient:
+class MailboxClient(Closing):
     """A connection to a mailbox, as one user. Use it as a context."""
 
     def __init__(self, path: Path, user: int, *, timeout: float = 30.0) -> None:
@@ -41,11 +42,7 @@ class MailboxClient:
             self._socket.close()
             raise
 
-    def __enter__(self) -> MailboxClient:
-        """Return the client."""
-        return self
-
-    def __exit__(self, *_error: object) -> None:
+    def close(self) -> None:
         """Close the connection."""
         self._socket.close()
 
