@@ -1,10 +1,10 @@
 //! Owned handles of AWS-LC's generic keys and contexts, for the post-quantum algorithms.
 
-use super::Error;
 use super::error::failed;
+use super::{Error, Secret};
 use aws_lc_sys::{
     EVP_MD_CTX, EVP_MD_CTX_free, EVP_MD_CTX_new, EVP_PKEY, EVP_PKEY_CTX, EVP_PKEY_CTX_free,
-    EVP_PKEY_CTX_new, EVP_PKEY_free, EVP_PKEY_get_raw_public_key,
+    EVP_PKEY_CTX_new, EVP_PKEY_free, EVP_PKEY_get_raw_private_key, EVP_PKEY_get_raw_public_key,
 };
 
 /// An owned EVP_PKEY.
@@ -36,6 +36,21 @@ impl Pkey {
         let mut written = length;
         // SAFETY: the buffer is writable for the length that goes in.
         let done = unsafe { EVP_PKEY_get_raw_public_key(self.0, out.as_mut_ptr(), &mut written) };
+        if done == 1 && written == length {
+            Ok(out)
+        } else {
+            failed(Error::Internal)
+        }
+    }
+
+    /// The raw private key, `length` bytes.
+    pub fn raw_private(&self, length: usize) -> Result<Secret, Error> {
+        let mut out = Secret::zeroed(length);
+        let mut written = length;
+        // SAFETY: the buffer is writable for the length that goes in.
+        let done = unsafe {
+            EVP_PKEY_get_raw_private_key(self.0, out.expose_mut().as_mut_ptr(), &mut written)
+        };
         if done == 1 && written == length {
             Ok(out)
         } else {

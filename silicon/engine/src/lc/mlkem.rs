@@ -2,7 +2,6 @@
 
 use super::error::failed;
 use super::evp::{Pkey, PkeyContext};
-use super::secret::constant_time_equal;
 use super::{Error, Secret, pkcs8, random};
 use aws_lc_sys::{
     EVP_PKEY_CTX_kem_set_params, EVP_PKEY_CTX_new_id, EVP_PKEY_KEM, EVP_PKEY_decapsulate,
@@ -162,12 +161,8 @@ impl PrivateKey {
     pub(super) fn from_choice(level: Level, octets: &[u8]) -> Result<Self, Error> {
         let choice = pkcs8::Choice::read(octets)?;
         let key = Self::from_seed(level, choice.seed()?)?;
-        match choice.expanded() {
-            Some(expanded) if !constant_time_equal(key.expanded()?.expose(), expanded) => {
-                Err(Error::Key)
-            }
-            _ => Ok(key),
-        }
+        choice.check(|| key.expanded())?;
+        Ok(key)
     }
 
     /// PKCS #8: the seed (RFC 9935).
@@ -192,21 +187,7 @@ impl PrivateKey {
 
     /// The expanded private key.
     pub fn expanded(&self) -> Result<Secret, Error> {
-        let mut out = Secret::zeroed(self.level.expanded_bytes());
-        let mut length = out.len();
-        // SAFETY: the buffer is writable for the length that goes in.
-        let done = unsafe {
-            aws_lc_sys::EVP_PKEY_get_raw_private_key(
-                self.key.as_ptr(),
-                out.expose_mut().as_mut_ptr(),
-                &mut length,
-            )
-        };
-        if done == 1 && length == out.len() {
-            Ok(out)
-        } else {
-            failed(Error::Internal)
-        }
+        self.key.raw_private(self.level.expanded_bytes())
     }
 
     /// The shared secret of a ciphertext; a wrong one of the right length gives another secret

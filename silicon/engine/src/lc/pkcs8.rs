@@ -4,6 +4,7 @@
 //! (RFC 5915), Ed25519 and X25519 (RFC 8410), ML-DSA (RFC 9881) and ML-KEM (RFC 9935).
 
 use super::der::{self, Reader, constructed, primitive};
+use super::secret::constant_time_equal;
 use super::{Error, Secret, ec, edwards, mldsa, mlkem, montgomery, rsa};
 
 const PRIVATE: &str = "the PKCS #8 private key";
@@ -276,11 +277,16 @@ impl<'a> Choice<'a> {
         }
     }
 
-    /// The expanded key beside the seed.
-    pub(super) fn expanded(&self) -> Option<&'a [u8]> {
+    /// That an expanded key beside the seed is the one that the seed makes.
+    pub(super) fn check(
+        &self,
+        expand: impl FnOnce() -> Result<Secret, Error>,
+    ) -> Result<(), Error> {
         match self {
-            Self::Both(_, expanded) => Some(expanded),
-            _ => None,
+            Self::Both(_, expanded) if !constant_time_equal(expand()?.expose(), expanded) => {
+                Err(Error::Key)
+            }
+            _ => Ok(()),
         }
     }
 

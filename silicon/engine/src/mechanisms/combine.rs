@@ -113,16 +113,6 @@ impl Mechanism for Combination {
         any(key).map(|_| ())
     }
 
-    fn output_length(
-        &self,
-        _: Usage,
-        _: Option<&Key>,
-        _: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Ok((0, true))
-    }
-
     fn lineage(&self, parameters: &[u8]) -> Result<Lineage, Failure> {
         Ok(Lineage::Transparent(match self.other(parameters)? {
             Other::Key(handle) => vec![handle],
@@ -185,16 +175,6 @@ impl Mechanism for Encryption {
         derives(usage)?;
         self.plan(parameters)?;
         secret::of_type(key, &[CKK_AES]).map(|_| ())
-    }
-
-    fn output_length(
-        &self,
-        _: Usage,
-        _: Option<&Key>,
-        _: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Ok((0, true))
     }
 
     fn derive(

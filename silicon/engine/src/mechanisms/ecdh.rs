@@ -100,16 +100,6 @@ impl Mechanism for Ecdh {
         }
     }
 
-    fn output_length(
-        &self,
-        _: Usage,
-        _: Option<&Key>,
-        _: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Ok((0, true))
-    }
-
     fn derive(
         &self,
         _: &dyn Environment,

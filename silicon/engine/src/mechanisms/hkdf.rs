@@ -167,16 +167,6 @@ impl Mechanism for Hkdf {
         secret::of_type(key, BASES).map(|_| ())
     }
 
-    fn output_length(
-        &self,
-        _: Usage,
-        _: Option<&Key>,
-        _: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Ok((0, true))
-    }
-
     fn lineage(&self, _: &[u8]) -> Result<Lineage, Failure> {
         Ok(if self.data {
             Lineage::Data

@@ -157,16 +157,6 @@ impl Mechanism for CounterKdf {
         plan(parameters)?.0.key(key).map(|_| ())
     }
 
-    fn output_length(
-        &self,
-        _: Usage,
-        _: Option<&Key>,
-        _: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Ok((0, true))
-    }
-
     fn derive(
         &self,
         environment: &dyn Environment,

@@ -165,16 +165,6 @@ impl Mechanism for Master {
         Ok(())
     }
 
-    fn output_length(
-        &self,
-        _: Usage,
-        _: Option<&Key>,
-        _: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Ok((0, true))
-    }
-
     fn derive(
         &self,
         _: &dyn Environment,
@@ -253,16 +243,6 @@ impl Mechanism for KeyMaterial {
         derives(usage)?;
         self.sizes(parameters)?;
         base(key).map(|_| ())
-    }
-
-    fn output_length(
-        &self,
-        _: Usage,
-        _: Option<&Key>,
-        _: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Ok((0, true))
     }
 
     /// The sizes decide which bytes of the key block are IVs: what is an IV here may be a key there.
@@ -398,16 +378,6 @@ impl Mechanism for Exporter {
         derives(usage)?;
         exporter(parameters)?;
         base(key).map(|_| ())
-    }
-
-    fn output_length(
-        &self,
-        _: Usage,
-        _: Option<&Key>,
-        _: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Ok((0, true))
     }
 
     fn derive(
