@@ -9,7 +9,8 @@ be generated; mechanisms and their parameters stand in `casemate.formats.pkcs11`
 from casemate.hsm.client.algorithms import Algorithm, Purpose
 from casemate.hsm.client.asynchronous import AsyncPartition, connect_async
 from casemate.hsm.client.errors import ClientError
-from casemate.hsm.client.keys import Key, KeyPair, Object
+from casemate.hsm.client.keys import Key, KeyPair
+from casemate.hsm.client.objects import Object
 from casemate.hsm.client.partition import Partition, connect
 
 __all__ = [

@@ -29,7 +29,8 @@ from casemate.hsm.client import discovery
 from casemate.hsm.client.algorithms import Algorithm, Purpose
 from casemate.hsm.client.connection import MESSAGE_MAX, Connection
 from casemate.hsm.client.errors import AmbiguousError, ArgumentError, NotFoundError
-from casemate.hsm.client.keys import DESCRIBING, Key, KeyPair, Object
+from casemate.hsm.client.keys import Key, KeyPair
+from casemate.hsm.client.objects import DESCRIBING, Object
 from casemate.hsm.client.operations import Operation, Usage
 
 _A = Attribute

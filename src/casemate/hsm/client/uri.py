@@ -5,7 +5,7 @@ from __future__ import annotations
 from casemate.formats import pkcs11_uri
 from casemate.formats.pkcs11 import ObjectClass
 from casemate.formats.pkcs11_uri import Pkcs11Uri
-from casemate.hsm.client.keys import Object
+from casemate.hsm.client.objects import Object
 
 _TYPES = {
     ObjectClass.PRIVATE_KEY: "private",
