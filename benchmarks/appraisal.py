@@ -13,8 +13,8 @@ sum of its raw signatures / 0.6.
 - with result: the verdict is signed too (ES384 JWT), and kept: written to the service's
   database with full synchronisation, in groups as its writer makes them.
 
-The verifier (anchors, reference values, policy) is made once, as a service makes it. Times are CPU
-times of the process, medians over rounds that take turns.
+The verifier (anchors, reference values, policy) is made once, and settled in memory, as a worker of
+a service has it. Times are CPU times of the process, medians over rounds that take turns.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from casemate.attestation.appraisal.result import PemSigner
 from casemate.attestation.appraisal.verdict import Verdict
 from casemate.attestation.certificates import VerifiedCertificates
 from casemate.attestation.evidence.family import Piece
-from casemate.attestation.pool import Pool, Request
+from casemate.attestation.pool import Pool, Request, settle
 from casemate.attestation.service.database import connection
 from casemate.attestation.service.principals import Principal, Role
 from casemate.attestation.service.record import Appraised, record
@@ -255,6 +255,7 @@ def measure(pairs: Sequence[tuple[Evidence, Evidence]], folder: Path) -> dict[st
 
         return work
 
+    settle()
     for _ in range(ROUNDS):
         for name, some in (("token and quote", slice(0, 2)), ("all signatures", slice(0, None))):
             each = [raw_verify(one[some]) for one in every]

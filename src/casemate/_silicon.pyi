@@ -345,8 +345,8 @@ class P384PrivateKey:
     def sign(self, digest: bytes) -> bytes:
         """A signature (r, s: 96 bytes) over a SHA-384 digest (48 bytes). Raises ValueError."""
 
-def base64url(data: bytes) -> str:
-    """Base64url without padding (RFC 4648, section 5)."""
+def base64url(head: bytes, data: bytes) -> bytes:
+    """`head`, and behind it `data` in base64url without padding (RFC 4648, section 5)."""
 
 def read_cbor(tag: Callable[[int, Any], Any], data: bytes, most_items: int, deepest: int) -> Any:
     """The one strict CBOR item that `data` is; `casemate.formats.cbor.decode` calls it.

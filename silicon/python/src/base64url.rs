@@ -4,7 +4,7 @@
 //! the time of the signature.
 
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::PyBytes;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
@@ -37,23 +37,28 @@ fn pair(bits: u32) -> [u8; 2] {
         .unwrap_or_default()
 }
 
-/// The text of some bytes.
+/// `head`, and the text of `data` behind it.
 #[pyfunction]
-pub fn base64url<'py>(py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyString>> {
-    let mut text = Vec::with_capacity(data.len().div_ceil(3) * 4);
-    let mut triples = data.chunks_exact(3);
-    for triple in &mut triples {
-        if let &[a, b, c] = triple {
-            text.extend_from_slice(&four(u32::from_be_bytes([0, a, b, c])));
+pub fn base64url<'py>(py: Python<'py>, head: &[u8], data: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    let size = head.len() + (data.len() * 4).div_ceil(3);
+    PyBytes::new_with(py, size, |out| {
+        let Some((start, text)) = out.split_at_mut_checked(head.len()) else {
+            return Ok(());
+        };
+        start.copy_from_slice(head);
+        let (mut fours, mut triples) = (text.chunks_exact_mut(4), data.chunks_exact(3));
+        for (place, triple) in (&mut fours).zip(&mut triples) {
+            if let &[a, b, c] = triple {
+                place.copy_from_slice(&four(u32::from_be_bytes([0, a, b, c])));
+            }
         }
-    }
-    match *triples.remainder() {
-        [a] => text.extend_from_slice(&pair(u32::from(a) << 4)),
-        [a, b] => {
-            let [one, two, three, _] = four(u32::from_be_bytes([0, a, b, 0]));
-            text.extend_from_slice(&[one, two, three]);
+        match (triples.remainder(), fours.into_remainder()) {
+            (&[a], [one, two]) => [*one, *two] = pair(u32::from(a) << 4),
+            (&[a, b], [one, two, three]) => {
+                [*one, *two, *three, _] = four(u32::from_be_bytes([0, a, b, 0]));
+            }
+            _ => {}
         }
-        _ => {}
-    }
-    PyString::from_bytes(py, &text)
+        Ok(())
+    })
 }

@@ -19,6 +19,7 @@ InfrastructureError of its own (nobody signs) is the request's answer.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import queue
 import signal
@@ -334,10 +335,18 @@ def _appraise_until_closed(connection: Connection, finish: Callable[[Verdict], A
             message = connection.recv()
             if isinstance(message, Verifier):
                 verifier = message
+                settle()
                 connection.send(None)
             elif verifier is not None:
                 for request in message:
                     connection.send(_answer(verifier, request, finish))
+
+
+def settle() -> None:
+    """Have the garbage collector leave alone what is there: a verifier stays for long."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _answer(verifier: Verifier, request: Request, finish: Callable[[Verdict], Any]) -> Any:

@@ -17,7 +17,12 @@ class Base64Error(ValueError):
 
 def encode(data: bytes) -> str:
     """The text, without padding."""
-    return base64url(data)
+    return base64url(b"", data).decode()
+
+
+def encode_behind(head: bytes, data: bytes) -> bytes:
+    """`head`, and the text of `data` behind it: what a signature is over, in one piece."""
+    return base64url(head, data)
 
 
 def decode(text: str) -> bytes:

@@ -28,6 +28,7 @@ from casemate.attestation.service.record import Appraised, record
 from casemate.attestation.service.results import ResultMaker, token_of
 from casemate.attestation.service.trust import TrustRules
 from casemate.attestation.states import State
+from casemate.audit.ocsf import compliance_finding
 from tests.attestation import hosts
 from tests.attestation.verifiers import appraise, verifier
 from tests.rot.devices import firmware
@@ -113,7 +114,8 @@ def test_the_event_is_that_of_the_verdict_that_is_kept(state: State) -> None:
     for verdict in verdicts():
         if verdict.state is state:
             again = json.loads(json.dumps(document(verdict)))
-            assert events.of_verdict(verdict) == events.of_document(again, verdict.at)
+            made = compliance_finding(events.finding_of(verdict), events.PRODUCT)
+            assert made == events.of_document(again, verdict.at)
 
 
 def row_of(db: sqlite3.Connection, claims: Kept) -> int:

@@ -37,6 +37,7 @@ from casemate.attestation.service.trust import (
     trust_at,
 )
 from casemate.attestation.states import State
+from casemate.audit.ocsf import ComplianceStatus, Finding, Severity
 
 BEGIN = datetime(2026, 11, 25, tzinfo=UTC)
 MAXIMUM_AGE = timedelta(hours=1)
@@ -48,6 +49,18 @@ PRINCIPALS = {
     "p2": Principal(name="p2", roles=frozenset({Role.ATTESTER})),
     "reader": Principal(name="reader", roles=frozenset({Role.RELYING_PARTY})),
 }
+
+
+FINDING = Finding(
+    uid="",
+    correlation="c",
+    at=BEGIN,
+    title="t",
+    message="m",
+    status=ComplianceStatus.PASS,
+    severity=Severity.LOW,
+    control="c",
+)
 
 
 def appraised(
@@ -73,7 +86,7 @@ def appraised(
         place=slice(0, 2),
         kept=Kept(b""),
         envelope=None,
-        event={},
+        finding=FINDING,
     )
 
 

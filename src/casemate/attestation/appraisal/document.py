@@ -104,4 +104,4 @@ def _hex(value: bytes | None) -> str | None:
 
 def time(value: datetime) -> str:
     """A time as RFC 3339 has it, in UTC."""
-    return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return f"{value.astimezone(UTC).isoformat(timespec='seconds')[:-6]}Z"

@@ -8,7 +8,7 @@ all met a reference value, the whole is at best a warning.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -69,11 +69,8 @@ def judge(
     if not verified:
         return Judged((), (), (), State.AFFIRMING)
     shared = _Shared(verified, at=at, fresh=fresh)
-    judgements = [
-        _recalled(Asked(part, each.family, matched), policy, shared, known)
-        for each in verified
-        for part in each.components
-    ]
+    judging = _Judging(matched, policy, shared, known)
+    judgements = [judging.of(part, each.family) for each in verified for part in each.components]
     components = [judgement.verdict for judgement in judgements]
     reasons = [reason for judgement in judgements for reason in judgement.reasons]
     reasons.extend((State.WARNING, note) for note in matched.notes)
@@ -114,17 +111,18 @@ class _Shared:
 class Asked:
     """A component, and what it is judged by."""
 
-    def __init__(self, part: Component, family: FamilyName, matched: Matched) -> None:
+    def __init__(
+        self,
+        part: Component,
+        family: FamilyName,
+        claims: tuple[ClaimVerdict, ...],
+        facts: Mapping[str, Fact],
+    ) -> None:
         self.part = part
         self.name = part.name
         self.family = family
-        self.claims = matched.claims.get(part.name, ())
-        self.endorsed = matched.facts.get(part.name)
-
-    @property
-    def facts(self) -> Mapping[str, Fact]:
-        """The component's facts, and those that references endorse."""
-        return {**self.endorsed, **self.part.facts} if self.endorsed else self.part.facts
+        self.claims = claims
+        self.facts = facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,37 +137,9 @@ class _Judgement:
     reasons: tuple[Reason, ...]
     met: int
 
-
-def _recalled(
-    asked: Asked, policy: Policy, shared: _Shared, known: VerifiedCertificates | None
-) -> _Judgement:
-    """Judge a component, or recall what came of an equal one.
-
-    Hosts of a kind share most components, which are known by their identity; a device's own are
-    known by what the policy reads of them. Endorsed facts are looked at anew each time.
-    """
-    read = policy.facts_read
-    if known is None or read is None or asked.endorsed:
-        return _component(asked, policy, shared)
-    part, claims = asked.part, asked.claims
-    # Identities: what is kept holds component and claims, so none other has their place in memory.
-    same = (_recalled, policy.id.digest, id(part), id(claims))
-    found: _Judgement | None = known.recall(same)
-    if found is not None:
-        return found
-    # Facts with their types, since True and 1 are equal here and not in a condition.
-    facts = [
-        (name, type(value), value) for name in read if (value := part.facts.get(name)) is not None
-    ]
-    key = (_Judgement, policy.id.digest, asked.name, asked.family, id(claims), *facts)
-    found = known.recall(key)
-    if found is None:
-        found = _component(asked, policy, shared)
-        known.keep(key, found)
-    elif found.part is part:
-        known.keep(same, found)
-    else:
-        kept = found.verdict
+    def for_(self, part: Component) -> _Judgement:
+        """The same of another component, equal in all that was asked about."""
+        kept = self.verdict
         verdict = ComponentVerdict(
             name=kept.name,
             family=kept.family,
@@ -180,8 +150,58 @@ def _recalled(
             facts=part.facts,
             vector=kept.vector,
         )
-        found = _Judgement(part, verdict, found.reasons, found.met)
-    return found
+        return _Judgement(part, verdict, self.reasons, self.met)
+
+
+class _Judging:
+    """One judgement of all components, recalling what came of equal ones where it can.
+
+    Hosts of a kind share most components, which are known by their identity; a device's own are
+    known by what the policy reads of them. Endorsed facts are looked at anew each time.
+    """
+
+    def __init__(
+        self, matched: Matched, policy: Policy, shared: _Shared, known: VerifiedCertificates | None
+    ) -> None:
+        self.matched = matched
+        self.policy = policy
+        self.shared = shared
+        self.known = known if policy.facts_read is not None else None
+
+    def of(self, part: Component, family: FamilyName) -> _Judgement:
+        """The judgement of a component."""
+        claims = self.matched.claims.get(part.name, ())
+        endorsed = self.matched.facts.get(part.name)
+        if endorsed or self.known is None:
+            facts = {**(endorsed or {}), **part.facts}
+            return _component(Asked(part, family, claims, facts), self.policy, self.shared)
+        # Identities: what is kept holds them, so that nothing else has their place in memory.
+        key = (_Judging, self.policy.id.digest, id(part), id(claims))
+        found: _Judgement | None = self.known.recall(key)
+        if found is None:
+            found = self._by_facts(Asked(part, family, claims, part.facts), self.known, key)
+        return found
+
+    def _by_facts(
+        self, asked: Asked, known: VerifiedCertificates, by_identity: Hashable
+    ) -> _Judgement:
+        part, claims = asked.part, asked.claims
+        # With their types, since True and 1 are equal here and not in a condition.
+        facts = [
+            (name, type(value), value)
+            for name in self.policy.facts_read or ()
+            if (value := part.facts.get(name)) is not None
+        ]
+        key = (_Judgement, self.policy.id.digest, asked.name, asked.family, id(claims), *facts)
+        found: _Judgement | None = known.recall(key)
+        if found is None:
+            found = _component(asked, self.policy, self.shared)
+            known.keep(key, found)
+        elif found.part is part:
+            known.keep(by_identity, found)
+        else:
+            found = found.for_(part)
+        return found
 
 
 def _component(asked: Asked, policy: Policy, shared: _Shared) -> _Judgement:

@@ -153,16 +153,16 @@ def to_jwt(
 
 @dataclass(frozen=True, slots=True)
 class SignedResult:
-    """A JWT in its parts, as they stand in the token."""
+    """A JWT in its parts: `message` is header and claims, which the signature is over."""
 
+    message: bytes
     header_text: str
-    payload_text: str
     signature_text: str
 
     @property
     def token(self) -> str:
         """The JWT."""
-        return f"{self.header_text}.{self.payload_text}.{self.signature_text}"
+        return f"{self.message.decode()}.{self.signature_text}"
 
 
 def claims(
@@ -178,9 +178,9 @@ def claims(
 
 def sign(payload: bytes, signer: Signer) -> SignedResult:
     """The JWT of claims in JSON."""
-    head, text = _header(signer.spki), base64url.encode(payload)
-    signature = base64url.encode(signer.sign(f"{head}.{text}".encode()))
-    return SignedResult(head, text, signature)
+    header = _header(signer.spki)
+    message = base64url.encode_behind(f"{header}.".encode(), payload)
+    return SignedResult(message, header, base64url.encode(signer.sign(message)))
 
 
 @lru_cache(maxsize=16)

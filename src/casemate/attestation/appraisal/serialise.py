@@ -23,12 +23,14 @@ from casemate.attestation.appraisal import document as documents
 from casemate.attestation.appraisal import result
 from casemate.attestation.appraisal.verdict import ComponentVerdict, PolicyId, Verdict
 from casemate.attestation.checks import Check
-from casemate.attestation.evidence.family import Fact
+from casemate.attestation.states import State
 from casemate.formats import base64url, ear
 
 _VERIFIER_ID = json.dumps(
     {"developer": result.DEVELOPER, "build": casemate.__version__}, separators=(",", ":")
 )
+_TIERS = {state: ear.Tier(state.tier) for state in State}
+_TIER_NAMES = {state: tier.name.lower() for state, tier in _TIERS.items()}
 #: Texts of components and of checks that are kept.
 CAPACITY = 4_096
 #: Facts of so many characters are names of one host.
@@ -36,6 +38,7 @@ _LONG = 24
 #: Around what is a host's own: JSON text has no control characters.
 _MARK = "\0"
 
+_FACTS = json.JSONEncoder(separators=(",", ":"), default=bytes.hex)
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 _quoted = json.encoder.encode_basestring_ascii
@@ -83,15 +86,20 @@ def filled(frame: bytes, own: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Component:
-    """What is kept of a component's judgement: its text up to the facts."""
+    """What is kept of a component's judgement: its text up to the facts, and that of its own."""
 
     verdict: ComponentVerdict
     head: str
+    whole: str
+
+    def text(self, verdict: ComponentVerdict) -> str:
+        """The text of a component with this judgement."""
+        return self.whole if verdict is self.verdict else f"{self.head}{_facts(verdict)}}}"
 
     def is_of(self, verdict: ComponentVerdict) -> bool:
         """Whether a component has this judgement: the very same parts, but for the facts."""
         own = self.verdict
-        return (
+        return verdict is own or (
             own.vector is verdict.vector
             and own.claims is verdict.claims
             and own.clauses is verdict.clauses
@@ -125,7 +133,7 @@ class Serialiser:
     def document(self, verdict: Verdict) -> Text:
         """The verdict's document alone."""
         parts = [self._component(part) for part in verdict.components]
-        return _text("", self._document(verdict, parts), "")
+        return _text([], self._document(verdict, parts), "")
 
     def claims(
         self,
@@ -138,11 +146,11 @@ class Serialiser:
         """The claims of the verdict's result, as `result.claims` has them. Raises EarError."""
         parts = [self._component(part) for part in verdict.components]
         submodules = [self._submodule(part, verdict.policy) for part in parts]
-        status, nonce = ear.Tier(verdict.state.tier), result.nonce_of(verdict)
+        status, nonce = _TIERS[verdict.state], result.nonce_of(verdict)
         ear.check_whole(status, nonce, [one.status for one in submodules])
         issued, expires = result.times_of(verdict, issued_at, lifetime)
         head = [
-            f'{{"eat_profile":"{ear.PROFILE}","ear_status":"{status.name.lower()}",'
+            f'{{"eat_profile":"{ear.PROFILE}","ear_status":"{_TIER_NAMES[verdict.state]}",'
             f'"iat":{_MARK}{issued}{_MARK}'
         ]
         if expires is not None:
@@ -160,9 +168,9 @@ class Serialiser:
         tail = f',"{result.STATE}":"{verdict.state}"'
         if issuer is not None:
             tail += f',"iss":{_quoted(issuer)}'
-        return _text("".join(head), self._document(verdict, parts), tail + "}")
+        return _text(head, self._document(verdict, parts), tail + "}")
 
-    def _document(self, verdict: Verdict, parts: Sequence[_Component]) -> str:
+    def _document(self, verdict: Verdict, parts: Sequence[_Component]) -> list[str]:
         host, policy = verdict.host, verdict.policy
         own = _own(verdict)
         named = "null"
@@ -172,8 +180,7 @@ class Serialiser:
                 f'"key_digest":"{_MARK}{host.key_digest.hex()}{_MARK}"}}'
             )
         components = [
-            f"{part.head}{_facts(component)}}}"
-            for component, part in zip(verdict.components, parts, strict=True)
+            part.text(component) for component, part in zip(verdict.components, parts, strict=True)
         ]
         evidence = [
             f'{{"name":{_quoted(name)},"digest":"{_MARK}{digest.hex()}{_MARK}"}}'
@@ -181,7 +188,7 @@ class Serialiser:
         ]
         known = self._checks
         checks = [known.get(check) or self._check(check, own) for check in verdict.checks]
-        return (
+        return [
             f'{{"version":{documents.VERSION},"state":"{verdict.state}",'
             f'"reasons":{_texts(verdict.reasons)},"advice":{_texts(verdict.advice)},'
             f'"host":{named},"nonce":{_hexadecimal(verdict.nonce)},"at":{_time(verdict.at)},'
@@ -190,10 +197,13 @@ class Serialiser:
             f'"policy":{{"name":{_quoted(policy.name)},"version":{_quoted(policy.version)},'
             f'"digest":"{policy.digest.hex()}"}},"references":"{verdict.references.hex()}",'
             f'"evidence":[{",".join(evidence)}],"forms":{_texts(verdict.forms)},'
-            f'"components":[{",".join(components)}],'
-            f'"clauses":{_plain([documents.clause(clause) for clause in verdict.clauses])},'
-            f'"checks":[{",".join(checks)}]}}'
-        )
+            '"components":[',
+            ",".join(components),
+            f'],"clauses":{_plain([documents.clause(clause) for clause in verdict.clauses])},'
+            '"checks":[',
+            ",".join(checks),
+            "]}",
+        ]
 
     def _component(self, verdict: ComponentVerdict) -> _Component:
         kept = self._components.get(id(verdict.vector))
@@ -201,7 +211,8 @@ class Serialiser:
             return kept
         values = documents.component(verdict)
         del values["facts"]
-        made = _Component(verdict, f'{_plain(values)[:-1]},"facts":')
+        head = f'{_plain(values)[:-1]},"facts":'
+        made = _Component(verdict, head, f"{head}{_facts(verdict)}}}")
         self._keep(self._components, id(verdict.vector), made)
         return made
 
@@ -232,8 +243,9 @@ class Serialiser:
         return text
 
 
-def _text(before: str, document: str, after: str) -> Text:
-    parts = (before + document + after).split(_MARK)
+def _text(head: list[str], document: list[str], after: str) -> Text:
+    before = "".join(head)
+    parts = "".join([before, *document, after]).split(_MARK)
     whole = "".join(parts).encode()
     start = len(before) - before.count(_MARK)
     return Text(
@@ -272,18 +284,12 @@ def _shown(value: str | None, own: frozenset[str]) -> str:
 
 
 def _facts(component: ComponentVerdict) -> str:
-    return f"{{{','.join([f'{_quoted(k)}:{_fact(v)}' for k, v in component.facts.items()])}}}"
-
-
-def _fact(value: Fact) -> str:
-    if isinstance(value, str):
-        quoted = _quoted(value)
-        return f"{_MARK}{quoted}{_MARK}" if len(value) >= _LONG else quoted
-    if isinstance(value, bytes):
-        return _hexadecimal(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+    text = _FACTS.encode(component.facts)
+    for value in component.facts.values():
+        if isinstance(value, str) and len(value) >= _LONG:
+            quoted = _quoted(value)
+            text = text.replace(f":{quoted}", f":{_MARK}{quoted}{_MARK}")
+    return text
 
 
 def _hexadecimal(value: bytes | None) -> str:

@@ -75,7 +75,7 @@ class SpoolPublisher(Publisher):
     def of(self, recorded: Recorded) -> Event:
         """The event of a verdict that is on disk."""
         return _numbered(
-            recorded.appraised.event,
+            compliance_finding(recorded.appraised.finding, PRODUCT),
             number=recorded.number,
             database=self._database_id,
             principal=recorded.principal,
@@ -136,7 +136,7 @@ def document_of(claims: Mapping[str, Any]) -> Mapping[str, Any]:
 def of_document(document: Mapping[str, Any], at: datetime) -> Event:
     """The event of a verdict's document, but for what only the database knows (`_numbered`)."""
     policy, host = document["policy"], document["host"]
-    return _event(
+    found = _finding(
         state=State(document["state"]),
         at=at,
         correlation=document["correlation_id"],
@@ -151,12 +151,13 @@ def of_document(document: Mapping[str, Any], at: datetime) -> Event:
             *((part["name"], bytes.fromhex(part["digest"])) for part in document["evidence"]),
         ),
     )
+    return compliance_finding(found, PRODUCT)
 
 
-def of_verdict(verdict: Verdict) -> Event:
-    """The same of a verdict that has no document yet."""
+def finding_of(verdict: Verdict) -> Finding:
+    """What the event of a verdict says, but for what only the database knows."""
     policy = verdict.policy
-    return _event(
+    return _finding(
         state=verdict.state,
         at=verdict.at,
         correlation=verdict.correlation_id,
@@ -173,7 +174,7 @@ def of_verdict(verdict: Verdict) -> Event:
     )
 
 
-def _event(
+def _finding(
     *,
     state: State,
     at: datetime,
@@ -184,25 +185,22 @@ def _event(
     advice: Sequence[str],
     requirements: tuple[Requirement, ...],
     digests: tuple[tuple[str, bytes], ...],
-) -> Event:
+) -> Finding:
     status, severity = _STATUS[state]
-    return compliance_finding(
-        Finding(
-            uid="",
-            correlation=correlation,
-            at=at,
-            title=f"{host or 'unknown host'}: {state}",
-            message=reasons[0] if reasons else state.value,
-            status=status,
-            severity=severity,
-            control=control,
-            resource=host,
-            requirements=requirements,
-            advice=tuple(advice),
-            digests=digests,
-            extra={"reasons": list(reasons)},
-        ),
-        PRODUCT,
+    return Finding(
+        uid="",
+        correlation=correlation,
+        at=at,
+        title=f"{host or 'unknown host'}: {state}",
+        message=reasons[0] if reasons else state.value,
+        status=status,
+        severity=severity,
+        control=control,
+        resource=host,
+        requirements=requirements,
+        advice=tuple(advice),
+        digests=digests,
+        extra={"reasons": list(reasons)},
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
-from typing import Any
 
 from casemate.attestation.service.database import appraisals, challenges, hosts
 from casemate.attestation.service.database.appraisals import Kept
@@ -21,6 +20,7 @@ from casemate.attestation.service.trust import (
     account,
 )
 from casemate.attestation.states import State
+from casemate.audit.ocsf import Finding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Appraised:
 
     `claims` is the claims set of the result, which holds the verdict's document at `place`, or the
     bare document, as JSON; `kept` is how it is kept; `envelope` makes the signed result of it
-    (`results`; None: none is signed). `event` tells of it, but for what only the database knows.
+    (`results`; None: none is signed). `finding` is what its event says (`events`).
     `policy` and `references` are SHA-256.
     """
 
@@ -41,7 +41,7 @@ class Appraised:
     place: slice
     kept: Kept
     envelope: bytes | None
-    event: dict[str, Any]
+    finding: Finding
 
     @property
     def document(self) -> bytes:

@@ -79,7 +79,7 @@ class ResultMaker:
             place=text.place,
             kept=self._frames.keep(text),
             envelope=envelope,
-            event=events.of_verdict(verdict),
+            finding=events.finding_of(verdict),
         )
 
     def cwt(self, claims: bytes) -> bytes | None:

@@ -32,6 +32,7 @@ from casemate.formats.cose import CoseError, Sign1
 from casemate.formats.eat import DebugStatus, EatError
 
 _TAG_OID = 111
+_TAGS = str(eat.TOKEN_TAGS)
 _PROFILE_TEXT = ("1.3.6.1.4.1.42623.1.3", b"1.3.6.1.4.1.42623.1.3")
 #: The arcs that the specification's own example and the reference verifier write instead.
 _EXAMPLE_PROFILE = bytes.fromhex("2b0601040182e42b0103")
@@ -71,8 +72,8 @@ def read_token(data: bytes, context: Context, checks: Checklist) -> Token:
         "token-tags",
         tags == eat.TOKEN_TAGS,
         "the token is not wrapped in tags 55799, 61 and 18",
-        expected=str(eat.TOKEN_TAGS),
-        found=str(tags),
+        expected=_TAGS,
+        found=_TAGS if tags == eat.TOKEN_TAGS else str(tags),
     )
     forms = _Forms(context.quirks, checks)
     algorithm = _algorithm(headers, forms)
