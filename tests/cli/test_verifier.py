@@ -122,6 +122,17 @@ def test_from_an_empty_folder_to_a_trusted_host(commands: Commands, tmp_path: Pa
     by_hand = json.loads(appraised.stdout)
     same = ("state", "reasons", "policy", "references", "host")
     assert {name: by_hand[name] for name in same} == {name: again["kept"][name] for name in same}
+    fetched = tmp_path / "fetched"
+    commands.run("appraisal", "material", done["id"], "--out", fetched, by="relying-party")
+    both = [
+        {path.relative_to(base): path.read_bytes() for path in base.rglob("*") if path.is_file()}
+        for base in (material, fetched)
+    ]
+    assert both[0] == both[1] and len(both[0]) == 5
+    refused = commands.run(
+        "appraisal", "material", done["id"], "--out", tmp_path / "no", by="attester", code=1
+    )
+    assert "role" in refused
     told = commands.run("reprove", "0-1", *folder, code=1)
     assert "no appraisal" in told.replace("\n", " ")
     assert name in commands.run("host", "list", "--state", "affirming", by="relying-party")

@@ -10,8 +10,11 @@ One connection, used again for each request; one client is for one thread.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import http.client
 import json
+import re
 import ssl
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +31,8 @@ from casemate.formats import base64url
 TIMEOUT = 90.0
 #: An answer is at most this long, in bytes.
 LARGEST = 64 << 20
+#: Names of files that a verdict was made of: none leads out of a folder.
+_MATERIAL = re.compile(r"[a-z]+(/[1-9][0-9]*|\.json)")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -159,6 +164,20 @@ class VerifierClient(Closing):
     def appraisal(self, name: str) -> Appraisal:
         """Read a verdict."""
         return _appraisal(self.call("GET", f"/v1/appraisals/{_quoted(name)}"))
+
+    def material(self, name: str) -> dict[str, bytes]:
+        """Read what a verdict was made of, by file name; see docs/verifier-service.md."""
+        answer = self._object("GET", f"/v1/appraisals/{_quoted(name)}/material")
+        try:
+            files = {
+                file: base64.b64decode(data, validate=True)
+                for file, data in answer["files"].items()
+            }
+        except (KeyError, AttributeError, TypeError, binascii.Error) as error:
+            raise VerifierError(f"{self._url}: no material in the answer: {error}") from None
+        if odd := next((file for file in files if not _MATERIAL.fullmatch(file)), None):
+            raise VerifierError(f"{self._url}: {odd!r:.60} is no name of a file of material")
+        return files
 
     def trust(self, host: str) -> dict[str, Any]:
         """Ask for a host's trust now: `HostTrust` in /openapi.json."""

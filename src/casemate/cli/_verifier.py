@@ -146,3 +146,15 @@ def _fail(error: VerifierError, *, as_json: bool) -> NoReturn:
         fields["state"] = error.state.value
     fail({name: value for name, value in fields.items() if value}, as_json=as_json)
     raise AssertionError("fail() ends the program")
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files by name into a new folder. Raises InputError."""
+    try:
+        folder.mkdir(parents=True)
+        for name, data in files.items():
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror}") from None

@@ -19,7 +19,7 @@ from casemate.attestation.service.trust import TrustState
 from casemate.attestation.states import State
 from casemate.cli._attestation import Time
 from casemate.cli._module import json_option, print_fields, print_json, print_table
-from casemate.cli._verifier import talks_to_verifier
+from casemate.cli._verifier import talks_to_verifier, write_files
 
 _KINDS = {
     "reference": "references",
@@ -287,6 +287,27 @@ def list_appraisals(
 def show_appraisal(*, client: VerifierClient, name: str, as_json: bool) -> None:
     """Show one verdict with its reasons."""
     _show(client.appraisal(name), as_json=as_json)
+
+
+@appraisal.command("material")
+@click.argument("name")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="A new folder for it.",
+)
+@talks_to_verifier
+def material(*, client: VerifierClient, name: str, out: Path) -> None:
+    """Fetch what a verdict was made of: evidence, collateral, anchors, references, policy.
+
+    \b
+    It can be appraised again anywhere, at the time and with the nonce of then:
+      casemate appraise OUT/evidence -a OUT/anchors -r OUT/references \\
+          -p OUT/policy/1 --at TIME --nonce NONCE
+    """
+    write_files(out, client.material(name))
+    click.echo(f"written to {out}")
 
 
 @click.command()

@@ -11,7 +11,7 @@ import click
 from casemate.attestation.errors import InputError
 from casemate.cli._attestation import reports_attestation_errors
 from casemate.cli._module import json_option, print_fields, print_json, working
-from casemate.cli._verifier import folder_option
+from casemate.cli._verifier import folder_option, write_files
 
 if TYPE_CHECKING:
     from casemate.attestation.service.reproof import Reproof
@@ -51,7 +51,7 @@ def reprove(*, appraisal: str, out: Path | None, folder: Path, as_json: bool) ->
             with working("appraising again"):
                 found = reproof.reprove(database, number)
             if out is not None:
-                _write(out, reproof.material(database, number))
+                write_files(out, reproof.files_of(database, number))
         except RefusedError as error:
             raise InputError(f"{error}: {error.expected}") from None
         finally:
@@ -88,14 +88,3 @@ def _show(appraisal: str, found: Reproof) -> None:
             *(("reason now", reason) for reason in ([] if found.holds else found.made["reasons"])),
         ]
     )
-
-
-def _write(folder: Path, files: dict[str, bytes]) -> None:
-    try:
-        folder.mkdir(parents=True)
-        for name, data in files.items():
-            path = folder / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(data)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror}") from None

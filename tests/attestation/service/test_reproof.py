@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casemate.attestation.appraisal import policy
-from casemate.attestation.client import Appraisal
+from casemate.attestation.client import Appraisal, VerifierError
 from casemate.attestation.endorsements import Endorsements, NamedBytes
 from casemate.attestation.errors import InputError
 from casemate.attestation.evidence.family import Piece
@@ -145,6 +145,21 @@ def test_another_policy_under_the_same_epoch_is_noticed(tmp_path: Path) -> None:
         )
     with pytest.raises(InputError, match="the database was changed"):
         reprove(tmp_path, made)
+
+
+def test_the_built_in_policy_is_among_the_material(tmp_path: Path) -> None:
+    with (
+        running(tmp_path) as service,
+        service.client("attester") as attester,
+        service.client("reader") as reader,
+    ):
+        made = attester.submit([b"noise"], None)
+        files = reader.material(made.id)
+        with pytest.raises(VerifierError, match="no appraisal"):
+            reader.material("1a2b3c4d-1")
+    assert files["evidence/1"] == b"noise"
+    assert files["policy/1"] == policy.built_in_text("default")
+    assert set(files) == {"evidence/1", "policy/1", "terms.json"}
 
 
 def test_nothing_is_kept_where_nothing_shall_be(tmp_path: Path) -> None:

@@ -283,6 +283,7 @@ ROUTES: list[tuple[str, str, frozenset[str]]] = [
     ("POST", "/v1/appraisals", ALL - ADMIN),
     ("GET", "/v1/appraisals", ALL),
     ("GET", "/v1/appraisals/00000000-1", ALL),
+    ("GET", "/v1/appraisals/00000000-1/material", READERS),
     ("GET", "/v1/hosts", ALL),
     ("GET", "/v1/hosts/nobody/trust", ALL),
     ("PUT", "/v1/hosts/nobody", ADMIN),

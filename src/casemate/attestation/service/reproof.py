@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from casemate.attestation.appraisal import policy
 from casemate.attestation.appraisal.document import document
 from casemate.attestation.appraisal.verdict import Verdict
 from casemate.attestation.endorsements import Endorsements
@@ -27,10 +28,9 @@ from casemate.attestation.service.database import appraisals, evidence, history
 from casemate.attestation.service.database.appraisals import AppraisalRow
 from casemate.attestation.service.database.documents import Kind
 from casemate.attestation.service.events import document_of
-from casemate.attestation.service.inputs import Inputs
+from casemate.attestation.service.inputs import DEFAULT_POLICY, InForce, Inputs
 from casemate.attestation.service.keeping import KeptError, Material
 from casemate.attestation.states import State
-from casemate.attestation.verifier import Verifier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +54,83 @@ class Reproof:
         return State(self.kept["state"]), State(self.made["state"])
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An appraisal of before: its row, its verdict as a document, its evidence as it is kept."""
+
+    row: AppraisalRow
+    verdict: Mapping[str, Any]
+    terms: bytes
+    material: Material
+
+
 def reprove(connection: sqlite3.Connection, number: int) -> Reproof:
     """Make an appraisal again. Raises InputError: what is missing, or was changed."""
+    found = _find(connection, number)
+    row, material = found.row, found.material
+    request = Request(
+        material.pieces,
+        row.at,
+        material.terms.nonce,
+        row.correlation,
+        material.along,
+        unsorted=True,
+    )
+    # In a process of its own: the evidence may be such that ends it.
+    pool: Pool[Verdict]
+    verdict: Verdict
+    with Pool(_in_force(connection, found).verifier, workers=1) as pool:
+        verdict = pool.submit(request).result()
+    before, after = found.verdict, json.loads(json.dumps(document(verdict)))
+    return Reproof(
+        row=row,
+        kept=before,
+        made=after,
+        program=material.terms.program,
+        differences=tuple(
+            name for name in dict.fromkeys((*before, *after)) if before.get(name) != after.get(name)
+        ),
+    )
+
+
+def files_of(connection: sqlite3.Connection, number: int) -> dict[str, bytes]:
+    """What an appraisal was made of as files by name, for other programs. Raises InputError.
+
+    `evidence/` and `endorsements/` (documents, collateral), `anchors/`, `references/` and `policy/`
+    are arguments of `casemate appraise`; `terms.json` has the rest.
+    """
+    found = _find(connection, number)
+    epoch = _in_force(connection, found).epoch
+    standing, along = found.material.standing, found.material.along or Endorsements()
+    contents = {
+        "evidence": [piece.data for piece in found.material.pieces],
+        "endorsements": [
+            source.data
+            for part in (standing, along)
+            for source in (*part.certificates, *part.revocations, *part.tdx_collateral)
+        ],
+    }
+    for kind, folder in _FOLDERS.items():
+        documents = history.in_force_at(connection, kind, epoch)
+        contents.setdefault(folder, []).extend(data for _, data in documents)
+    contents["policy"] = contents["policy"] or [policy.built_in_text(DEFAULT_POLICY)]
+    files = {
+        f"{folder}/{place}": data
+        for folder, all_ in contents.items()
+        for place, data in enumerate(all_, 1)
+    }
+    return {"terms.json": found.terms, **files}
+
+
+_FOLDERS = {
+    Kind.ENDORSEMENT: "endorsements",
+    Kind.ANCHOR: "anchors",
+    Kind.REFERENCE: "references",
+    Kind.POLICY: "policy",
+}
+
+
+def _find(connection: sqlite3.Connection, number: int) -> _Found:
     row, kept = appraisals.find(connection, number), evidence.find(connection, number)
     contents = appraisals.contents(connection, number)
     if row is None or contents is None:
@@ -66,86 +141,32 @@ def reprove(connection: sqlite3.Connection, number: int) -> Reproof:
             "kept (--keep-evidence, --evidence-limit)"
         )
     try:
-        found = keeping.read(kept)
+        material = keeping.read(kept)
     except KeptError as error:
         raise InputError(str(error)) from None
-    before = json.loads(json.dumps(document_of(json.loads(contents[0]))))
-    request = Request(
-        found.pieces, row.at, found.terms.nonce, row.correlation, found.along, unsorted=True
-    )
-    # In a process of its own: the evidence may be such that ends it.
-    pool: Pool[Verdict]
-    verdict: Verdict
-    with Pool(_verifier(connection, row, found), workers=1) as pool:
-        verdict = pool.submit(request).result()
-    after = json.loads(json.dumps(document(verdict)))
-    return Reproof(
-        row=row,
-        kept=before,
-        made=after,
-        program=found.terms.program,
-        differences=tuple(
-            name for name in dict.fromkeys((*before, *after)) if before.get(name) != after.get(name)
-        ),
-    )
+    return _Found(row, document_of(json.loads(contents[0])), kept.terms, material)
 
 
-def material(connection: sqlite3.Connection, number: int) -> dict[str, bytes]:
-    """What was kept of an appraisal as files by name, for other programs. Raises InputError.
-
-    `evidence/` and `endorsements/` (documents, collateral), `anchors/`, `references/` and `policy/`
-    are arguments of `casemate appraise`; `terms.json` has the rest.
-    """
-    kept = evidence.find(connection, number)
-    if kept is None:
-        raise InputError(f"the evidence of appraisal number {number} is not kept")
-    try:
-        found = keeping.read(kept)
-    except KeptError as error:
-        raise InputError(str(error)) from None
-    files = {"terms.json": kept.terms}
-    along = found.along or Endorsements()
-    sources = {
-        "evidence": [piece.data for piece in found.pieces],
-        "endorsements": [
-            source.data
-            for part in (found.standing, along)
-            for source in (*part.certificates, *part.revocations, *part.tdx_collateral)
-        ],
-    }
-    folders = {
-        Kind.ENDORSEMENT: "endorsements",
-        Kind.ANCHOR: "anchors",
-        Kind.REFERENCE: "references",
-        Kind.POLICY: "policy",
-    }
-    for kind, folder in folders.items():
-        documents = history.in_force_at(connection, kind, found.terms.epochs[0])
-        sources.setdefault(folder, []).extend(data for _, data in documents)
-    for folder, contents in sources.items():
-        for place, data in enumerate(contents, 1):
-            files[f"{folder}/{place}"] = data
-    return files
-
-
-def _verifier(connection: sqlite3.Connection, row: AppraisalRow, found: Material) -> Verifier:
-    """The verifier of then. Raises InputError: no epoch has its policy and references."""
+def _in_force(connection: sqlite3.Connection, found: _Found) -> InForce:
+    """The verifier of then, and its epoch. Raises InputError: no epoch fits the verdict."""
+    row, terms = found.row, found.material.terms
     inputs = Inputs(
-        require_signed_references=found.terms.require_signed_references,
-        require_revocation=found.terms.require_revocation,
+        require_signed_references=terms.require_signed_references,
+        require_revocation=terms.require_revocation,
     )
     seen: list[str] = []
-    for epoch in found.terms.epochs:
+    for epoch in terms.epochs:
         verifier = inputs.load(connection, row.at, epoch=epoch).verifier
-        policy, references = verifier.policy.id.digest, verifier.references.digest
-        if (policy, references) == (row.policy, row.reference):
-            endorsements = verifier.endorsements.with_(found.standing)
-            return replace(verifier, endorsements=endorsements)
+        digests = verifier.policy.id.digest, verifier.references.digest
+        if digests == (row.policy, row.reference):
+            endorsements = verifier.endorsements.with_(found.material.standing)
+            return InForce(replace(verifier, endorsements=endorsements), epoch)
         seen.append(
-            f"epoch {epoch} has policy {policy.hex()[:16]} and references {references.hex()[:16]}"
+            f"epoch {epoch} has policy {digests[0].hex()[:16]} and references "
+            f"{digests[1].hex()[:16]}"
         )
     raise InputError(
         f"the verdict was made with policy {row.policy.hex()[:16]} and references "
         f"{row.reference.hex()[:16]}, but {'; '.join(seen)}: the built-in policy is another one in "
-        f"this version (then {found.terms.program}), or the database was changed"
+        f"this version (then {terms.program}), or the database was changed"
     )

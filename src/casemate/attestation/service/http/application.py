@@ -21,6 +21,7 @@ from casemate.attestation.service.http import (
     documentation,
     documents,
     hosts,
+    material,
     operations,
     principals,
     problems,
@@ -71,7 +72,7 @@ def application(
     app.state.service = service
     app.state.administration = administration
     app.state.metrics = metrics
-    for module in (challenges, appraisals, hosts, documents, principals, operations):
+    for module in (challenges, appraisals, material, hosts, documents, principals, operations):
         app.include_router(module.router)
     document = _openapi(app)
     html = documentation.page(document)

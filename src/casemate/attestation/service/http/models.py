@@ -82,6 +82,15 @@ class AppraisalPage(BaseModel):
     next_cursor: str | None = Field(description="Gives the next page; null: this is the last.")
 
 
+class Material(BaseModel):
+    """What a verdict was made of."""
+
+    files: dict[str, str] = Field(
+        description="Contents (base64) by name: evidence/, endorsements/, anchors/, references/, "
+        "policy/ with a number each, and terms.json: docs/verifier-service.md."
+    )
+
+
 class HostTrust(BaseModel):
     """A host's trust at the time it was asked for."""
 
