@@ -25,7 +25,7 @@ import queue
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,6 +40,7 @@ from casemate.attestation.checks import Check
 from casemate.attestation.endorsements import Endorsements
 from casemate.attestation.errors import EvidenceError, InfrastructureError
 from casemate.attestation.evidence.family import Piece
+from casemate.attestation.states import State
 from casemate.attestation.verifier import Verifier
 from casemate.closing import Closing
 
@@ -349,20 +350,31 @@ def settle() -> None:
     gc.freeze()
 
 
-def _answer(verifier: Verifier, request: Request, finish: Callable[[Verdict], Any]) -> Any:
-    try:
-        pieces, along = request.pieces, request.along
-        if request.unsorted:
-            pieces, came = given.sort_pieces(pieces, verifier.families)
-            along = came if along is None else along.with_(came)
-        verdict = verifier.appraise(
+def _appraise(verifier: Verifier, request: Request) -> Verdict:
+    def appraise(pieces: Sequence[Piece], along: Endorsements | None) -> Verdict:
+        return verifier.appraise(
             pieces,
             at=request.at,
             nonce=request.nonce,
             correlation_id=request.correlation_id,
             along=along,
         )
-        return finish(verdict)
+
+    if not request.unsorted:
+        return appraise(request.pieces, request.along)
+    along = request.along or Endorsements()
+    pieces, came = given.sort_pieces(request.pieces, verifier.families)
+    verdict = appraise(pieces, along.with_(came))
+    if verdict.state is State.COULD_NOT_APPRAISE and (came.revocations or came.tdx_collateral):
+        # A CRL of the host's own that has ended, or is forged, is no fault of the verifier's: it is
+        # as if it had not come. One that holds and says "revoked" has been believed by now.
+        return appraise(pieces, along.with_(Endorsements(certificates=came.certificates)))
+    return verdict
+
+
+def _answer(verifier: Verifier, request: Request, finish: Callable[[Verdict], Any]) -> Any:
+    try:
+        return finish(_appraise(verifier, request))
     except InfrastructureError as error:
         return error
     except Exception as error:

@@ -207,6 +207,23 @@ def test_what_comes_along_is_used_for_one_appraisal_and_never_as_an_anchor(tmp_p
             assert attest(attester, *along, broken).state is State.CONTRAINDICATED
 
 
+def test_what_comes_along_is_no_fault_of_the_verifier(tmp_path: Path) -> None:
+    """A host cannot make its evidence one that could not be appraised."""
+    days = timedelta(days=1)
+    ended = SNP.ark.revocation_list(issued=AT - 9 * days, until=AT - days)
+    forged = dataclasses.replace(SNP, maker="forger").ark.revocation_list(issued=AT - days)
+    with running(tmp_path) as service:
+        begin(service)
+        along = [SNP.signer_certificate.data, *(each.data for each in CHAIN)]
+        with service.client("attester") as attester:
+            for crl in (ended, forged):
+                assert attest(attester, *along, crl).state is State.WARNING
+            told = attest(attester, *along, revoking_crl().data)
+            assert told.state is State.CONTRAINDICATED
+            # Without a chain the verifier does lack something, whatever else came.
+            assert attest(attester, forged).state is State.COULD_NOT_APPRAISE
+
+
 def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
     """What stood before still holds, health says so, and no service starts without it."""
     folder = tmp_path / "collateral"
