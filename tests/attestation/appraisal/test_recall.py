@@ -16,6 +16,7 @@ from casemate.attestation.certificates import VerifiedCertificates
 from casemate.attestation.endorsements import NamedBytes
 from casemate.attestation.reference import store
 from casemate.attestation.states import State
+from casemate.formats import cose
 from casemate.formats.cbor import Tag
 from casemate.formats.corim import manifest
 from casemate.formats.corim.comid import Comid
@@ -114,3 +115,19 @@ def test_a_small_memory_only_forgets(capacity: int) -> None:
     using = verifier(certificates=VerifiedCertificates(capacity=1, read_capacity=capacity))
     for number in (1, 2, 1, 2):
         assert appraise(host(number).token(), using=using).state is State.AFFIRMING
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_a_certificate_that_ends_like_one_that_is_known_is_another(place: int) -> None:
+    token = host().token()
+    message, tags = cose.decode(token)
+    chain = [bytearray(certificate) for certificate in message.x5chain]
+    chain[place][len(chain[place]) // 2] ^= 1
+    headers = {**message.unprotected, cose.X5CHAIN: [bytes(one) for one in chain]}
+    changed = cose.encode(dataclasses.replace(message, unprotected=headers), tags=tags)
+    memory = VerifiedCertificates()
+    for _ in range(2):
+        assert appraise(token, using=verifier(certificates=memory)).state is State.AFFIRMING
+        remembered = appraise(changed, using=verifier(certificates=memory))
+        assert remembered.state is State.CONTRAINDICATED
+        assert document(remembered) == document(appraise(changed, using=verifier()))

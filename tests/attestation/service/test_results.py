@@ -114,7 +114,8 @@ def test_the_event_is_that_of_the_verdict_that_is_kept(state: State) -> None:
     for verdict in verdicts():
         if verdict.state is state:
             again = json.loads(json.dumps(document(verdict)))
-            made = compliance_finding(events.finding_of(verdict), events.PRODUCT)
+            requirements = [events.requirement(part) for part in verdict.components]
+            made = compliance_finding(events.finding_of(verdict, requirements), events.PRODUCT)
             assert made == events.of_document(again, verdict.at)
 
 

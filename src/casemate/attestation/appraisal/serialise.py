@@ -13,10 +13,10 @@ hosts of a kind: a store keeps it once.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import casemate
 from casemate.attestation.appraisal import document as documents
@@ -84,6 +84,42 @@ def filled(frame: bytes, own: bytes) -> bytes:
     return b"".join(parts)
 
 
+class ByJudgement(Generic[_V]):
+    """What follows from a component's judgement, that is, from all of its verdict but the facts.
+
+    Components of hosts of a kind have the very same parts, so those are compared by identity.
+    """
+
+    def __init__(self, make: Callable[[ComponentVerdict], _V], capacity: int = CAPACITY) -> None:
+        self._make = make
+        self._capacity = capacity
+        # The verdict is held, so that nothing else has the identity of its parts.
+        self._kept: dict[int, tuple[ComponentVerdict, _V]] = {}
+
+    def of(self, verdict: ComponentVerdict) -> _V:
+        """What `make` returned for this judgement."""
+        kept = self._kept.get(id(verdict.vector))
+        if kept is not None and _is_same(kept[0], verdict):
+            return kept[1]
+        value = self._make(verdict)
+        if len(self._kept) >= self._capacity:
+            self._kept.clear()
+        self._kept[id(verdict.vector)] = verdict, value
+        return value
+
+
+def _is_same(one: ComponentVerdict, other: ComponentVerdict) -> bool:
+    return one is other or (
+        one.vector is other.vector
+        and one.claims is other.claims
+        and one.clauses is other.clauses
+        and one.checks is other.checks
+        and one.state is other.state
+        and one.family is other.family
+        and one.name == other.name
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Component:
     """What is kept of a component's judgement: its text up to the facts, and that of its own."""
@@ -92,22 +128,16 @@ class _Component:
     head: str
     whole: str
 
+    @classmethod
+    def of(cls, verdict: ComponentVerdict) -> _Component:
+        values = documents.component(verdict)
+        del values["facts"]
+        head = f'{_plain(values)[:-1]},"facts":'
+        return cls(verdict, head, f"{head}{_facts(verdict)}}}")
+
     def text(self, verdict: ComponentVerdict) -> str:
         """The text of a component with this judgement."""
         return self.whole if verdict is self.verdict else f"{self.head}{_facts(verdict)}}}"
-
-    def is_of(self, verdict: ComponentVerdict) -> bool:
-        """Whether a component has this judgement: the very same parts, but for the facts."""
-        own = self.verdict
-        return verdict is own or (
-            own.vector is verdict.vector
-            and own.claims is verdict.claims
-            and own.clauses is verdict.clauses
-            and own.checks is verdict.checks
-            and own.state is verdict.state
-            and own.family is verdict.family
-            and own.name == verdict.name
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +155,13 @@ class Serialiser:
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
-        # What is kept holds what it was made of, so nothing else has its identity.
-        self._components: dict[int, _Component] = {}
+        self._components = ByJudgement(_Component.of, capacity)
         self._submodules: dict[int, _Submodule] = {}
         self._checks: dict[Check, str] = {}
 
     def document(self, verdict: Verdict) -> Text:
         """The verdict's document alone."""
-        parts = [self._component(part) for part in verdict.components]
+        parts = [self._components.of(part) for part in verdict.components]
         return _text([], self._document(verdict, parts), "")
 
     def claims(
@@ -144,7 +173,7 @@ class Serialiser:
         issuer: str | None = None,
     ) -> Text:
         """The claims of the verdict's result, as `result.claims` has them. Raises EarError."""
-        parts = [self._component(part) for part in verdict.components]
+        parts = [self._components.of(part) for part in verdict.components]
         submodules = [self._submodule(part, verdict.policy) for part in parts]
         status, nonce = _TIERS[verdict.state], result.nonce_of(verdict)
         ear.check_whole(status, nonce, [one.status for one in submodules])
@@ -204,17 +233,6 @@ class Serialiser:
             ",".join(checks),
             "]}",
         ]
-
-    def _component(self, verdict: ComponentVerdict) -> _Component:
-        kept = self._components.get(id(verdict.vector))
-        if kept is not None and kept.is_of(verdict):
-            return kept
-        values = documents.component(verdict)
-        del values["facts"]
-        head = f'{_plain(values)[:-1]},"facts":'
-        made = _Component(verdict, head, f"{head}{_facts(verdict)}}}")
-        self._keep(self._components, id(verdict.vector), made)
-        return made
 
     def _submodule(self, component: _Component, policy: PolicyId) -> _Submodule:
         kept = self._submodules.get(id(component))

@@ -154,8 +154,11 @@ def of_document(document: Mapping[str, Any], at: datetime) -> Event:
     return compliance_finding(found, PRODUCT)
 
 
-def finding_of(verdict: Verdict) -> Finding:
-    """What the event of a verdict says, but for what only the database knows."""
+def finding_of(verdict: Verdict, requirements: Sequence[Requirement]) -> Finding:
+    """What the event of a verdict says, but for what only the database knows.
+
+    `requirements` are those of its components (`requirement`), in their order.
+    """
     policy = verdict.policy
     return _finding(
         state=verdict.state,
@@ -165,7 +168,7 @@ def finding_of(verdict: Verdict) -> Finding:
         control=f"policy {policy.name} {policy.version}",
         reasons=verdict.reasons,
         advice=verdict.advice,
-        requirements=tuple(map(_requirement, verdict.components)),
+        requirements=tuple(requirements),
         digests=(
             ("policy", policy.digest),
             ("references", verdict.references),
@@ -230,8 +233,8 @@ def _requirements(document: Mapping[str, Any]) -> Iterator[Requirement]:
         yield _found(component["name"], State(component["state"]), why)
 
 
-def _requirement(component: ComponentVerdict) -> Requirement:
-    """The same of a component's verdict."""
+def requirement(component: ComponentVerdict) -> Requirement:
+    """The same of one component's verdict; its facts do not matter."""
     why = [check.sentence for check in component.checks if not check.passed]
     for claim in component.claims:
         if claim.comparison is not Comparison.MET:

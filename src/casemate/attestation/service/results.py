@@ -16,7 +16,7 @@ from typing import Any
 
 from casemate.attestation.appraisal import result
 from casemate.attestation.appraisal.result import Signer
-from casemate.attestation.appraisal.serialise import Serialiser, Text
+from casemate.attestation.appraisal.serialise import ByJudgement, Serialiser, Text
 from casemate.attestation.appraisal.verdict import Verdict
 from casemate.attestation.service import events
 from casemate.attestation.service.database import appraisals
@@ -42,6 +42,7 @@ class ResultMaker:
         self.lifetime = lifetime
         self.issuer = issuer
         self._texts = Serialiser()
+        self._requirements = ByJudgement(events.requirement)
         self._frames = _Frames()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -79,7 +80,9 @@ class ResultMaker:
             place=text.place,
             kept=self._frames.keep(text),
             envelope=envelope,
-            finding=events.finding_of(verdict),
+            finding=events.finding_of(
+                verdict, [self._requirements.of(part) for part in verdict.components]
+            ),
         )
 
     def cwt(self, claims: bytes) -> bytes | None:

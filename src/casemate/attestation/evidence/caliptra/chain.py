@@ -43,6 +43,8 @@ from casemate.formats.der_reader import DerError
 #: Certificates of one chain, those that were endorsed included.
 LONGEST = 12
 
+#: Bytes at the end of a certificate that tell it from others, but for those made to look alike.
+_END = 48
 _TIME = "%Y-%m-%d %H:%M:%S"
 #: The key purposes that a layer has; of an IDevID at least these.
 _PURPOSES = {
@@ -112,6 +114,11 @@ class Chain:
         return self.anchor.spki if initial is None else initial.certificate.spki
 
     @cached_property
+    def valid_from(self) -> datetime:
+        """The latest beginning of a certificate."""
+        return max(layer.not_before for layer in self.layers)
+
+    @cached_property
     def valid_until(self) -> datetime:
         """The earliest end of a certificate."""
         return min(layer.not_after for layer in self.layers)
@@ -159,6 +166,7 @@ def verify_chain(
 class _Known:
     """A chain that was verified, its checks, and the anchors that it was verified with."""
 
+    certificates: tuple[bytes, ...]
     chain: Chain
     checks: tuple[Check, ...]
     anchors: tuple[TrustAnchor, ...]
@@ -174,10 +182,14 @@ def recalled_chain(
     """
     endorsements = context.endorsements
     plain = not (endorsements.revocations or endorsements.require_revocation)
-    key = (_Known, certificates, id(endorsements.anchors), endorsements.epoch, family)
+    # Looked for by the ends of the certificates, parts of their signatures, and then compared.
+    ends = tuple([data[-_END:] for data in certificates])
+    key = (_Known, ends, id(endorsements.anchors), endorsements.epoch, str(family))
     known: _Known | None = context.certificates.recall(key) if plain else None
-    if known is not None and all(
-        layer.not_before <= context.at <= layer.not_after for layer in known.chain.layers
+    if (
+        known is not None
+        and known.certificates == certificates
+        and known.chain.valid_from <= context.at <= known.chain.valid_until
     ):
         checks.adopt(known.checks)
         return known.chain
@@ -185,7 +197,7 @@ def recalled_chain(
     layers = read_chain(reversed(certificates), context, checks)
     chain = verify_chain(layers, context, checks, family=family)
     if plain:
-        found = _Known(chain, checks.passed[before:], endorsements.anchors)
+        found = _Known(certificates, chain, checks.passed[before:], endorsements.anchors)
         context.certificates.keep(key, found)
     return chain
 
