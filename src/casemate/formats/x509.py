@@ -10,6 +10,7 @@ Sources: RFC 5280, RFC 2986, RFC 9881 (ML-DSA in X.509), RFC 5758 (ECDSA with SH
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from casemate.formats import der, der_reader
 
@@ -172,6 +173,12 @@ def join(tbs: bytes, signature_algorithm: bytes, signature: bytes) -> bytes:
     return der.sequence(tbs, signature_algorithm, der.bit_string(signature))
 
 
+#: What stands before an uncompressed point of P-384 in its SubjectPublicKeyInfo, and the whole.
+_P384_PREFIX = spki_p384(bytes(97))[:-97]
+_P384_SIZE = len(_P384_PREFIX) + 97
+_KEPT = 128
+
+
 # --- reading --------------------------------------------------------------------------------
 
 
@@ -243,6 +250,8 @@ def split(data: bytes) -> Signed:
 
 def read_algorithm(element: der_reader.Element) -> tuple[str, bytes]:
     """An AlgorithmIdentifier: the identifier and its parameters' DER. Raises DerError."""
+    if element.encoded == ECDSA_SHA384:
+        return OID_ECDSA_SHA384, b""
     fields = element.expect(der_reader.SEQUENCE, "algorithm").children()
     oid = der_reader.read_oid(fields.next(der_reader.OID, "algorithm identifier"))
     parameters = b"" if fields.at_end() else fields.next().encoded
@@ -312,6 +321,8 @@ def read_public_key(spki: bytes) -> tuple[str, bytes]:
 
     The algorithm is the curve's identifier for an EC key, else the algorithm's. Raises DerError.
     """
+    if len(spki) == _P384_SIZE and spki.startswith(_P384_PREFIX):
+        return OID_SECP384R1, spki[len(_P384_PREFIX) :]
     fields = der_reader.parse_one(spki, der_reader.SEQUENCE, "SubjectPublicKeyInfo").children()
     algorithm = fields.next(der_reader.SEQUENCE, "algorithm").children()
     oid = der_reader.read_oid(algorithm.next(der_reader.OID, "algorithm"))
@@ -370,6 +381,10 @@ def _read_extensions(outer: der_reader.Element) -> tuple[Extension, ...]:
     return tuple(extensions)
 
 
+# Certificates of one kind have the very same constraints and usages: each is read once.
+
+
+@lru_cache(maxsize=_KEPT)
 def read_basic_constraints(value: bytes) -> tuple[bool, int | None]:
     """Whether it is an authority, and its path length if it has one. Raises DerError."""
     fields = der_reader.parse_one(value, der_reader.SEQUENCE, "basic constraints").children()
@@ -382,6 +397,7 @@ def read_basic_constraints(value: bytes) -> tuple[bool, int | None]:
     return authority, limit
 
 
+@lru_cache(maxsize=_KEPT)
 def read_key_usage(value: bytes) -> tuple[bool, bool]:
     """Whether the key may sign data, and whether it may sign certificates. Raises DerError."""
     bits, _ = der_reader.read_bit_string(der_reader.parse_one(value))
@@ -389,6 +405,7 @@ def read_key_usage(value: bytes) -> tuple[bool, bool]:
     return bool(first & 0x80), bool(first & 0x04)
 
 
+@lru_cache(maxsize=_KEPT)
 def read_extended_key_usage(value: bytes) -> tuple[str, ...]:
     """The key purposes, in order. Raises DerError."""
     outer = der_reader.parse_one(value, der_reader.SEQUENCE, "extended key usage")

@@ -11,7 +11,7 @@ import enum
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 from casemate.attestation.certificates import VerifiedCertificates
@@ -205,9 +205,11 @@ def _read_one(data: bytes) -> _Measured:
 
 def _time(text: str) -> datetime:
     """The time of YYYYMMDDHHMMSSZ."""
-    parts = text[:4], *(text[at : at + 2] for at in range(4, 14, 2))
     try:
-        year, month, day, hour, minute, second = map(int, parts)
-        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        found = datetime.fromisoformat(f"{text[:8]}T{text[8:14]}+00:00")
     except ValueError:
-        raise DerError(f"malformed time {text!r}", 0) from None
+        found = None
+    # An hour of 24 is one of ISO 8601 and no GeneralizedTime's (RFC 5280, 4.1.2.5.2).
+    if found is None or text[8:10] > "23":
+        raise DerError(f"malformed time {text!r}", 0)
+    return found
