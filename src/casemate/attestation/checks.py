@@ -60,9 +60,9 @@ class Checklist:
         """Note checks that passed before on the same values."""
         self._passed.extend(checks)
 
-    def note(self, name: str, sentence: str) -> None:
+    def note(self, name: str, sentence: str, *, expected: str | None = None) -> None:
         """Note a check that passed; the sentence says what was found."""
-        self._passed.append(Check(name, True, sentence))
+        self._passed.append(Check(name, True, sentence, expected))
 
     def equal(
         self, name: str, *, expected: bytes | int | str, found: bytes | int | str, what: str

@@ -222,6 +222,8 @@ def _not_appraised(
 
 def _in_order(reasons: Sequence[tuple[State, str]], state: State) -> tuple[str, ...]:
     """The sentences, those of the worst state first; each once."""
+    if len(reasons) == 1 and reasons[0][0] is state:
+        return (reasons[0][1],)
     order = [State.CONTRAINDICATED, State.COULD_NOT_APPRAISE, State.WARNING, State.AFFIRMING]
     ranked = sorted(reasons, key=lambda reason: order.index(reason[0]))
     return tuple(

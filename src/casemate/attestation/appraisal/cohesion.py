@@ -30,14 +30,14 @@ def check(verified: Sequence[Verified], nonce: bytes | None) -> tuple[Check, ...
     _ties(verified, committed, checks)
     if nonce is not None:
         for each in verified:
-            checks.require(
-                "freshness",
-                each.nonce == nonce or id(each) in committed,
-                f"{each.family}: the evidence does not answer the nonce of this appraisal"
-                + _report_data(each),
-                passed=f"{each.family} answers the nonce",
-                expected=nonce.hex(),
-            )
+            if each.nonce != nonce and id(each) not in committed:
+                checks.refuse(
+                    "freshness",
+                    f"{each.family}: the evidence does not answer the nonce of this appraisal"
+                    + _report_data(each),
+                    expected=nonce.hex(),
+                )
+            checks.note("freshness", f"{each.family} answers the nonce", expected=nonce.hex())
     return checks.passed
 
 

@@ -104,4 +104,6 @@ def _hex(value: bytes | None) -> str | None:
 
 def time(value: datetime) -> str:
     """A time as RFC 3339 has it, in UTC."""
-    return f"{value.astimezone(UTC).isoformat(timespec='seconds')[:-6]}Z"
+    if value.tzinfo is not UTC:
+        value = value.astimezone(UTC)
+    return value.isoformat(timespec="seconds")[:-6] + "Z"

@@ -23,6 +23,7 @@ from casemate.attestation.appraisal import document as documents
 from casemate.attestation.appraisal import result
 from casemate.attestation.appraisal.verdict import ComponentVerdict, PolicyId, Verdict
 from casemate.attestation.checks import Check
+from casemate.attestation.evidence.family import Fact
 from casemate.attestation.states import State
 from casemate.formats import base64url, ear
 
@@ -38,7 +39,6 @@ _LONG = 24
 #: Around what is a host's own: JSON text has no control characters.
 _MARK = "\0"
 
-_FACTS = json.JSONEncoder(separators=(",", ":"), default=bytes.hex)
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 _quoted = json.encoder.encode_basestring_ascii
@@ -215,6 +215,9 @@ class Serialiser:
             f'{{"name":{_quoted(name)},"digest":"{_MARK}{digest.hex()}{_MARK}"}}'
             for name, digest in verdict.evidence
         ]
+        clauses = "[]"
+        if verdict.clauses:
+            clauses = _plain([documents.clause(clause) for clause in verdict.clauses])
         known = self._checks
         checks = [known.get(check) or self._check(check, own) for check in verdict.checks]
         return [
@@ -228,8 +231,7 @@ class Serialiser:
             f'"evidence":[{",".join(evidence)}],"forms":{_texts(verdict.forms)},'
             '"components":[',
             ",".join(components),
-            f'],"clauses":{_plain([documents.clause(clause) for clause in verdict.clauses])},'
-            '"checks":[',
+            f'],"clauses":{clauses},"checks":[',
             ",".join(checks),
             "]}",
         ]
@@ -302,12 +304,18 @@ def _shown(value: str | None, own: frozenset[str]) -> str:
 
 
 def _facts(component: ComponentVerdict) -> str:
-    text = _FACTS.encode(component.facts)
-    for value in component.facts.values():
-        if isinstance(value, str) and len(value) >= _LONG:
-            quoted = _quoted(value)
-            text = text.replace(f":{quoted}", f":{_MARK}{quoted}{_MARK}")
-    return text
+    return f"{{{','.join([f'{_quoted(k)}:{_fact(v)}' for k, v in component.facts.items()])}}}"
+
+
+def _fact(value: Fact) -> str:
+    if isinstance(value, str):
+        quoted = _quoted(value)
+        return f"{_MARK}{quoted}{_MARK}" if len(value) >= _LONG else quoted
+    if isinstance(value, bytes):
+        return _hexadecimal(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
 
 
 def _hexadecimal(value: bytes | None) -> str:
