@@ -36,8 +36,10 @@ pub mod mldsa;
 pub mod mlkem;
 pub mod rsa;
 pub mod rsa_encrypt;
+pub mod rsa_wrap;
 pub mod secret;
 pub mod tls;
+pub mod tls_finished;
 pub mod xts;
 
 pub use held::HeldBytes;
@@ -366,6 +368,7 @@ pub trait Mechanism: Sync {
 const FAMILIES: &[&[&dyn Mechanism]] = &[
     rsa::TABLE,
     rsa_encrypt::TABLE,
+    rsa_wrap::TABLE,
     curve25519::TABLE,
     mldsa::TABLE,
     mlkem::TABLE,
@@ -379,6 +382,7 @@ const FAMILIES: &[&[&dyn Mechanism]] = &[
     hkdf::TABLE,
     kbkdf::TABLE,
     tls::TABLE,
+    tls_finished::TABLE,
     combine::TABLE,
     ec::TABLE,
     ecdh::TABLE,

@@ -1,5 +1,5 @@
-//! RSA on what the caller formatted or encrypts: CKM_RSA_PKCS, CKM_RSA_X_509, OAEP, and
-//! CKM_RSA_AES_KEY_WRAP (PKCS#11 3.2, sections 6.1.6, 6.1.7, 6.1.8, 6.1.14).
+//! RSA on what the caller formatted or encrypts: CKM_RSA_PKCS, CKM_RSA_X_509 and OAEP (PKCS#11 3.2,
+//! sections 6.1.6, 6.1.7, 6.1.8).
 //!
 //! PKCS#1 v1.5 decryption rejects implicitly: a wrong padding gives another message, never an error
 //! that an attacker could ask about.
@@ -16,9 +16,8 @@ use super::rsa::{SIZES, require_length, signature_length};
 use super::{Environment, Info, Mechanism, wrong_key};
 use crate::failure::Failure;
 use crate::keys::Key;
-use crate::lc::aes::AesKey;
 use crate::lc::rsa::{PrivateKey, PublicKey, encrypt::Oaep};
-use crate::lc::{Input, Output, Secret, keywrap};
+use crate::lc::{Input, Output, Secret};
 
 /// The family's mechanisms.
 pub const TABLE: &[&dyn Mechanism] = &[
@@ -27,22 +26,19 @@ pub const TABLE: &[&dyn Mechanism] = &[
         kind: CKM_RSA_X_509,
     },
     &OaepMechanism,
-    &AesKeyWrap,
 ];
 
 /// Bytes that PKCS#1 v1.5 padding adds at least.
 const OVERHEAD: usize = 11;
-/// The default ICV prefix of RFC 5649.
-const ICV: [u8; 4] = [0xA6, 0x59, 0x59, 0xA6];
 
-fn private(key: &Key) -> Result<&PrivateKey, Failure> {
+pub(super) fn private(key: &Key) -> Result<&PrivateKey, Failure> {
     match key {
         Key::RsaPrivate(key) => Ok(key),
         _ => Err(wrong_key()),
     }
 }
 
-fn public(key: &Key) -> Result<&PublicKey, Failure> {
+pub(super) fn public(key: &Key) -> Result<&PublicKey, Failure> {
     match key {
         Key::RsaPublic(key) => Ok(key),
         _ => Err(wrong_key()),
@@ -50,7 +46,7 @@ fn public(key: &Key) -> Result<&PublicKey, Failure> {
 }
 
 /// Bytes of the modulus of either half.
-fn modulus_bytes(key: Option<&Key>) -> Result<usize, Failure> {
+pub(super) fn modulus_bytes(key: Option<&Key>) -> Result<usize, Failure> {
     match key {
         Some(Key::RsaPrivate(key)) => Ok(key.bytes()),
         Some(Key::RsaPublic(key)) => Ok(key.bytes()),
@@ -59,7 +55,7 @@ fn modulus_bytes(key: Option<&Key>) -> Result<usize, Failure> {
 }
 
 /// The halves that a usage wants.
-fn check_half(usage: Usage, key: Option<&Key>) -> Result<(), Failure> {
+pub(super) fn check_half(usage: Usage, key: Option<&Key>) -> Result<(), Failure> {
     let fits = match usage {
         Usage::Sign | Usage::SignRecover | Usage::Decrypt | Usage::Unwrap => {
             matches!(key, Some(Key::RsaPrivate(_)))
@@ -288,7 +284,7 @@ fn too_large_to_wrap(failure: Failure) -> Failure {
     }
 }
 
-fn oaep<'a>(given: &parameters::Oaep<'a>) -> Result<Oaep<'a>, Failure> {
+pub(super) fn oaep<'a>(given: &parameters::Oaep<'a>) -> Result<Oaep<'a>, Failure> {
     let invalid = Failure::new(CKR_MECHANISM_PARAM_INVALID);
     if given.source != CKZ_DATA_SPECIFIED && !(given.source == 0 && given.label.is_empty()) {
         return Err(invalid);
@@ -418,109 +414,5 @@ impl Mechanism for OaepMechanism {
                 }
             },
         )
-    }
-}
-
-/// CKM_RSA_AES_KEY_WRAP: a new AES key under OAEP, then the material under that key (RFC 5649).
-struct AesKeyWrap;
-
-struct WrapParameters<'a> {
-    aes_bytes: usize,
-    oaep: Oaep<'a>,
-}
-
-impl AesKeyWrap {
-    fn decode(parameters: &[u8]) -> Result<WrapParameters<'_>, Failure> {
-        let invalid = Failure::new(CKR_MECHANISM_PARAM_INVALID);
-        let Ok(Parameters::RsaAesWrap {
-            aes_bits,
-            oaep: given,
-        }) = Parameters::decode(parameters)
-        else {
-            return Err(invalid);
-        };
-        let aes_bytes = match aes_bits {
-            128 => 16,
-            192 => 24,
-            256 => 32,
-            _ => return Err(invalid),
-        };
-        Ok(WrapParameters {
-            aes_bytes,
-            oaep: oaep(&given)?,
-        })
-    }
-}
-
-impl Mechanism for AesKeyWrap {
-    fn kind(&self) -> CK_MECHANISM_TYPE {
-        CKM_RSA_AES_KEY_WRAP
-    }
-
-    fn info(&self) -> Info {
-        Info {
-            min: SIZES.0,
-            max: SIZES.1,
-            flags: CKF_WRAP | CKF_UNWRAP,
-        }
-    }
-
-    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
-        if !matches!(usage, Usage::Wrap | Usage::Unwrap) {
-            return Err(CKR_MECHANISM_INVALID.into());
-        }
-        check_half(usage, key)?;
-        Self::decode(parameters).map(|_| ())
-    }
-
-    fn output_length(
-        &self,
-        _: Usage,
-        key: Option<&Key>,
-        _: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Ok((modulus_bytes(key)?, false))
-    }
-
-    fn wrap(
-        &self,
-        environment: &dyn Environment,
-        key: &Arc<Key>,
-        parameters: &[u8],
-        material: &Secret,
-        _: &[u8],
-    ) -> Result<Vec<u8>, Failure> {
-        let given = Self::decode(parameters)?;
-        let mut aes = Secret::zeroed(given.aes_bytes);
-        environment.random(aes.expose_mut())?;
-        let mut wrapped = public(key)?.encrypt_oaep(&given.oaep, aes.expose())?;
-        wrapped.extend(keywrap::wrap_padded(
-            &AesKey::new(aes.expose())?,
-            &ICV,
-            material.expose(),
-        )?);
-        Ok(wrapped)
-    }
-
-    fn unwrap(
-        &self,
-        _: &dyn Environment,
-        key: &Arc<Key>,
-        parameters: &[u8],
-        wrapped: &[u8],
-        _: &[u8],
-    ) -> Result<Secret, Failure> {
-        let given = Self::decode(parameters)?;
-        let key = private(key)?;
-        let invalid = Failure::new(CKR_WRAPPED_KEY_INVALID);
-        let (outer, inner) = wrapped
-            .split_at_checked(key.bytes())
-            .ok_or(Failure::new(CKR_WRAPPED_KEY_LEN_RANGE))?;
-        let aes = key.decrypt_oaep(&given.oaep, outer).map_err(|_| invalid)?;
-        if aes.len() != given.aes_bytes {
-            return Err(invalid);
-        }
-        keywrap::unwrap_padded(&AesKey::new(aes.expose())?, &ICV, inner).map_err(|_| invalid)
     }
 }

@@ -1,5 +1,5 @@
-//! TLS 1.2's session keys (PKCS#11 3.2, section 6.40): master secrets, key material, exporters, and
-//! the verify data of the Finished messages. TLS 1.3 needs HKDF alone.
+//! TLS 1.2's session keys (PKCS#11 3.2, section 6.40): master secrets, key material, exporters.
+//! TLS 1.3 needs HKDF alone.
 //!
 //! Hashes are SHA-2's; the functions of TLS 1.1 and before, over MD5 and SHA-1, are not here.
 
@@ -9,15 +9,14 @@ use casemate_transport::message::Usage;
 use casemate_transport::parameters::{Parameters, TlsRandoms};
 use cryptoki_sys::*;
 
-use super::buffered::{self, MessageSigner};
-use super::{Derived, Environment, Info, Lineage, Made, Mechanism, Stream, digest, secret};
+use super::{Derived, Environment, Info, Lineage, Made, Mechanism, digest, secret};
 use crate::attributes::Attributes;
 use crate::failure::Failure;
 use crate::keys::secret::{SECRET_MAX, made};
 use crate::keys::{Key, SecretKey};
+use crate::lc::Secret;
 use crate::lc::digest::Hash;
 use crate::lc::kdf::tls12_prf;
-use crate::lc::{Input, Output, Secret};
 
 /// The family's mechanisms.
 pub const TABLE: &[&dyn Mechanism] = &[
@@ -29,25 +28,19 @@ pub const TABLE: &[&dyn Mechanism] = &[
     &KeyMaterial(CKM_TLS12_KEY_SAFE_DERIVE),
     &Exporter(CKM_TLS12_KDF),
     &Exporter(CKM_TLS_KDF),
-    &VerifyData(CKM_TLS12_MAC),
-    &VerifyData(CKM_TLS_MAC),
 ];
 
 /// Bytes of a master secret, and of a premaster secret that came by RSA.
 const MASTER: usize = 48;
 /// Most bytes of one random, session hash, MAC key, key or IV.
 const PIECE_MAX: usize = 64;
-/// Bytes of verify data, least and most.
-const VERIFY_DATA: std::ops::RangeInclusive<usize> = 12..=64;
-/// Most bytes that verify data are made over: a hash of the handshake.
-const HANDSHAKE_MAX: usize = 4096;
 
-const fn invalid() -> Failure {
+pub(super) const fn invalid() -> Failure {
     Failure::new(CKR_MECHANISM_PARAM_INVALID)
 }
 
 /// The hash of the PRF.
-fn prf_hash(kind: CK_MECHANISM_TYPE) -> Result<Hash, Failure> {
+pub(super) fn prf_hash(kind: CK_MECHANISM_TYPE) -> Result<Hash, Failure> {
     match digest::hash_of(kind) {
         Some(
             hash @ (Hash::Sha224
@@ -70,7 +63,7 @@ fn check_randoms(randoms: &TlsRandoms<'_>) -> Result<(), Failure> {
     }
 }
 
-fn base(key: Option<&Key>) -> Result<&SecretKey, Failure> {
+pub(super) fn base(key: Option<&Key>) -> Result<&SecretKey, Failure> {
     secret::of_type(key, &[CKK_GENERIC_SECRET])
 }
 
@@ -82,7 +75,7 @@ fn derives(usage: Usage) -> Result<(), Failure> {
     }
 }
 
-const DERIVATION: Info = Info {
+pub(super) const DERIVATION: Info = Info {
     min: MASTER as u32,
     max: MASTER as u32,
     flags: CKF_DERIVE,
@@ -399,128 +392,5 @@ impl Mechanism for Exporter {
         let master = base(Some(key))?.value().expose();
         let value = tls12_prf(hash, master, label, [&first, &second], length)?;
         Ok(Derived::one(made(kind, value)?))
-    }
-}
-
-/// The verify data of a Finished message.
-#[derive(Clone, Copy)]
-struct VerifyData(CK_MECHANISM_TYPE);
-
-/// Hash, label, bytes of verify data.
-fn verify_data(parameters: &[u8]) -> Result<(Hash, &'static [u8], usize), Failure> {
-    let Parameters::TlsMac { prf, length, side } = secret::decode(parameters)? else {
-        return Err(invalid());
-    };
-    let label: &[u8] = match side {
-        1 => b"server finished",
-        2 => b"client finished",
-        _ => return Err(invalid()),
-    };
-    let length = usize::try_from(length)
-        .ok()
-        .filter(|length| VERIFY_DATA.contains(length))
-        .ok_or(invalid())?;
-    Ok((prf_hash(prf)?, label, length))
-}
-
-fn make_verify_data(key: &Key, parameters: &[u8], message: &[u8]) -> Result<Secret, Failure> {
-    let (hash, label, length) = verify_data(parameters)?;
-    if message.len() > HANDSHAKE_MAX {
-        return Err(CKR_DATA_LEN_RANGE.into());
-    }
-    let master = base(Some(key))?.value().expose();
-    Ok(tls12_prf(hash, master, label, [message, &[]], length)?)
-}
-
-impl MessageSigner for VerifyData {
-    /// The most: the parameters say how many.
-    fn signature_length(&self, _: &Key) -> Result<usize, Failure> {
-        Ok(*VERIFY_DATA.end())
-    }
-
-    fn sign_message(
-        &self,
-        key: &Key,
-        parameters: &[u8],
-        message: &[u8],
-        output: &mut Output<'_>,
-    ) -> Result<(), Failure> {
-        Ok(output.write(make_verify_data(key, parameters, message)?.expose())?)
-    }
-
-    fn verify_message(
-        &self,
-        key: &Key,
-        parameters: &[u8],
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<(), Failure> {
-        secret::compare(
-            make_verify_data(key, parameters, message)?.expose(),
-            signature,
-        )
-    }
-}
-
-impl Mechanism for VerifyData {
-    fn kind(&self) -> CK_MECHANISM_TYPE {
-        self.0
-    }
-
-    fn info(&self) -> Info {
-        Info {
-            flags: CKF_SIGN | CKF_VERIFY,
-            ..DERIVATION
-        }
-    }
-
-    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
-        if !matches!(usage, Usage::Sign | Usage::Verify) {
-            return Err(CKR_MECHANISM_INVALID.into());
-        }
-        verify_data(parameters)?;
-        base(key).map(|_| ())
-    }
-
-    fn output_length(
-        &self,
-        _: Usage,
-        _: Option<&Key>,
-        parameters: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Ok((verify_data(parameters)?.2, true))
-    }
-
-    fn sign(
-        &self,
-        _: &dyn Environment,
-        key: &Arc<Key>,
-        parameters: &[u8],
-        input: Input<'_>,
-        output: &mut Output<'_>,
-    ) -> Result<(), Failure> {
-        self.sign_message(key, parameters, input.to_secret().expose(), output)
-    }
-
-    fn verify(
-        &self,
-        _: &dyn Environment,
-        key: &Arc<Key>,
-        parameters: &[u8],
-        input: Input<'_>,
-        signature: &[u8],
-    ) -> Result<(), Failure> {
-        self.verify_message(key, parameters, input.to_secret().expose(), signature)
-    }
-
-    fn begin(
-        &self,
-        usage: Usage,
-        key: Option<&Arc<Key>>,
-        parameters: &[u8],
-    ) -> Result<Box<dyn Stream>, Failure> {
-        self.check(usage, key.map(Arc::as_ref), parameters)?;
-        buffered::begin(*self, usage, key, parameters, HANDSHAKE_MAX)
     }
 }
