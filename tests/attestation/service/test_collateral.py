@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +17,10 @@ from casemate.attestation.client import Appraisal, VerifierClient
 from casemate.attestation.collateral.files import items_of
 from casemate.attestation.collateral.sources import Sources
 from casemate.attestation.collateral.store import CollateralStore
+from casemate.attestation.collateral.supply import Supply
 from casemate.attestation.endorsements import NamedBytes
 from casemate.attestation.errors import InfrastructureError
+from casemate.attestation.service.collateral import Collateral
 from casemate.attestation.service.configuration import CollateralSettings
 from casemate.attestation.states import State
 from tests.attestation import tdx_maker
@@ -93,6 +97,32 @@ def test_what_is_missing_is_said_and_what_is_imported_is_used_at_once(tmp_path: 
             revoked = attest(attester)
             assert revoked.state is State.CONTRAINDICATED
             assert "revoked" in revoked.document["reasons"][0]
+
+
+def test_a_change_is_seen_however_soon_and_however_late(tmp_path: Path) -> None:
+    """Also where the folder's time does not tell it."""
+    store = CollateralStore(tmp_path)
+    supplied = Collateral(Supply(store))
+    folder = tmp_path / "items" / "certificate"
+    for certificate in (*CHAIN, SNP.signer_certificate, *CHAIN):
+        bring(tmp_path, certificate)
+        # A file system whose clock stands still.
+        folder.mkdir(parents=True, exist_ok=True)
+        os.utime(folder, ns=(10**18, time.time_ns()))
+        new = certificate is not SNP.signer_certificate
+        assert supplied.has_changed() == new
+        if new:
+            assert supplied.standing().certificates
+            assert not supplied.has_changed()
+    os.utime(folder, ns=(10**18, 10**18))
+    assert supplied.has_changed()
+    supplied.standing()
+    assert not supplied.has_changed()
+    # From now on only the folder's time is asked for.
+    next(folder.iterdir()).unlink()
+    assert supplied.has_changed()
+    assert len(supplied.standing().certificates) == 1
+    supplied.close()
 
 
 def test_a_crl_that_has_ended_still_revokes(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from casemate.attestation.collateral.supply import Supply
+from casemate.attestation.collateral.supply import STANDING, Supply
 from casemate.attestation.collateral.wanted import for_evidence
 from casemate.attestation.endorsements import Endorsements
 from casemate.attestation.errors import InfrastructureError
@@ -24,6 +25,8 @@ logger = logging.getLogger("casemate.verifier")
 
 #: Appraisals that fetch at a time, and that may wait for it.
 FETCHING, WAITING = 16, 1024
+#: Nanoseconds after which a write to a folder has another time than one before.
+_TICK = 2_000_000_000
 
 
 class Collateral:
@@ -39,10 +42,23 @@ class Collateral:
         self._stale_for = stale_for
         self._fetching = ThreadPoolExecutor(FETCHING, thread_name_prefix="collateral")
         self._stamp: object = None
+        self._settled: tuple[int, ...] | None = None
 
     def has_changed(self) -> bool:
-        """Whether `standing` would say something new. Raises InfrastructureError."""
-        return self.supply is not None and self.supply.stamp() != self._stamp
+        """Whether `standing` would say something new. Raises InfrastructureError.
+
+        Every appraisal asks: the folders are looked into only while a write may hide behind another
+        one of the same tick.
+        """
+        if self.supply is None:
+            return False
+        modified = self.supply.store.modified(STANDING)
+        if modified == self._settled:
+            return False
+        if self.supply.stamp() != self._stamp:
+            return True
+        self._settled = modified if time.time_ns() - max(modified) > _TICK else None
+        return False
 
     def standing(self) -> Endorsements:
         """What is there for every appraisal. Raises InfrastructureError."""
@@ -52,7 +68,7 @@ class Collateral:
         standing = self.supply.standing()
         for sentence in standing.absent:
             logger.warning("%s", sentence)
-        self._stamp = stamp
+        self._stamp, self._settled = stamp, None
         return replace(standing, absent=())
 
     async def along(self, pieces: Sequence[Piece], at: datetime) -> Endorsements | None:
