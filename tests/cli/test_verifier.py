@@ -7,16 +7,24 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from casemate.attestation.appraisal import policy
+from casemate.attestation.appraisal import policy, result
+from casemate.attestation.states import State
+from casemate.hsm.client import Algorithm as KeyAlgorithm
 from casemate.rot.identity import Algorithm
 from tests.attestation import hosts
+from tests.attestation.sev_snp_maker import Platform
+from tests.attestation.vendor_services import Vendors
+from tests.attestation.vendor_services import serving as vendors
 from tests.attestation.verifiers import good_corim, host
+from tests.running_module import RunningModule
 
 _CASEMATE = [sys.executable, "-m", "casemate.cli.main", "verifier"]
 
@@ -48,17 +56,69 @@ class Commands:
         return file.read_text()
 
 
-@pytest.fixture
-def commands(tmp_path: Path) -> Iterator[Commands]:
+@contextmanager
+def serving(
+    folder: Path, *options: object, environment: dict[str, str] | None = None
+) -> Iterator[Commands]:
+    """Run `casemate verifier serve` in a folder."""
+    words = ("serve", "--folder", folder, "--port", 0, "--workers", 1, *options)
     process = subprocess.Popen(
-        [*_CASEMATE, "serve", "--folder", tmp_path, "--port", "0", "--workers", "1"],
-        stdout=subprocess.PIPE, text=True,
+        [*_CASEMATE, *map(str, words)],
+        stdout=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     assert process.stdout is not None
     line = process.stdout.readline()
-    yield Commands(tmp_path, line.split()[2].rstrip(";"))
-    process.terminate()
-    assert process.wait(30) == 0
+    try:
+        yield Commands(folder, line.split()[2].rstrip(";"))
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Iterator[Commands]:
+    with serving(tmp_path) as found:
+        yield found
+
+
+def test_a_module_signs_what_fetched_collateral_vouches_for(
+    tmp_path: Path, shared_module: RunningModule
+) -> None:
+    """A report, its chip's certificate from the vendor, and a result under a partition's key."""
+    # Fetching goes by the real clock, and so does the report's chain.
+    platform = Platform()
+    with shared_module.connect() as web:
+        made = web.generate(KeyAlgorithm.P384, label="results", stored=True)
+        spki = made.public.public_key_info()
+    root = tmp_path / "ark.der"
+    root.write_bytes(platform.ark_certificate.data)
+    folder = tmp_path / "v"
+    with (
+        vendors(Vendors(snp=(platform,))) as base,
+        serving(
+            folder,
+            *("--signing-key", "pkcs11:token=web;object=results"),
+            *("--collateral", tmp_path / "collateral", "--fetch-collateral"),
+            *("--amd-url", base, "--plain-host", base.removeprefix("http://")),
+            environment=shared_module.environment(),
+        ) as commands,
+    ):
+        commands.run("add", "anchor", "amd", root, "--activate", by="administrator")
+        issued = commands.run("challenge", "--json", by="attester")
+        report, passport = tmp_path / "report", tmp_path / "passport"
+        nonce = bytes.fromhex(issued["nonce"])
+        report.write_bytes(platform.evidence(report_data=nonce.ljust(64, b"\0")).data)
+        done = commands.run(
+            "submit", report, "--challenge", issued["id"], "--result", passport, "--json",
+            by="attester", code=10,
+        )  # fmt: skip
+        assert done["verdict"]["components"][0]["facts"]["revocation_checked"]
+        (shown,) = commands.run("key", "list", "--folder", folder, "--json")
+        assert shown["key"] == result.key_id(spki)
+    read = result.verify(passport.read_text().strip(), trusted=[spki], at=datetime.now(UTC))
+    assert read.state is State.WARNING
+    kinds = {path.parent.name for path in (tmp_path / "collateral" / "items").rglob("*.json")}
+    assert kinds == {"vcek", "amd-chain", "amd-crl"}
 
 
 def test_the_keys_of_results(commands: Commands) -> None:
