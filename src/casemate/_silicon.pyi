@@ -393,3 +393,16 @@ class ElementReader:
 
     def __iter__(self) -> ElementReader: ...
     def __next__(self) -> Element: ...
+
+def certificate_parts(
+    data: bytes, algorithm: bytes
+) -> (
+    tuple[bytes, bytes, bytes, bytes, str, str, bytes, bytes, list[tuple[bytes, bool, bytes]]]
+    | None
+):
+    """A certificate (DER) of version 3 in its usual form, whose algorithm (DER) is this one.
+
+    TBS, signature, the content of the serial number, issuer (DER), the two times as
+    YYYYMMDDHHMMSSZ, subject and key (DER), and of each extension the content of its identifier,
+    whether it is critical, and its value. None of any other: `casemate.formats.x509` says why.
+    """

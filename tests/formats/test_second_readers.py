@@ -6,6 +6,7 @@ And its base64url against the standard library's.
 from __future__ import annotations
 
 import base64
+from functools import cache
 from typing import Any
 
 import cbor2
@@ -13,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from casemate.formats import base64url, cbor, der, der_reader, x509
+from casemate._silicon import certificate_parts
+from casemate.formats import base64url, cbor, cose, der, der_reader, x509
 from casemate.formats.cbor import CborError, Tag
 from casemate.formats.der_reader import DerError
 from casemate.rot.identity import Algorithm
@@ -161,6 +163,84 @@ def test_an_element_outlives_its_reader_and_its_input() -> None:
     inner = der_reader.parse_one(element).children().next()
     del element
     assert inner.encoded == bytes.fromhex("a003020102")
+
+
+@cache
+def certificates() -> tuple[bytes, ...]:
+    """Those of a host's chain, and one with the older kind of time."""
+    message, _ = cose.decode(hosts.boot(1).token())
+    older = certificate_with(not_before=der.element(0x17, b"261125000000Z"))
+    return (*message.x5chain, hosts.manufacturer_certificate(Algorithm.ECC), older)
+
+
+def certificate_with(
+    *, not_before: bytes, extensions: tuple[x509.Extension, ...] = (), rest: bytes = b""
+) -> bytes:
+    """A certificate of these parts; `rest` stands behind its extensions."""
+    tbs = der.sequence(
+        der.explicit(0, der.integer(2)),
+        der.integer(5),
+        x509.ECDSA_SHA384,
+        x509.name("issuer", "1"),
+        der.sequence(not_before, der.element(0x18, b"20991231235959Z")),
+        x509.name("subject", "2"),
+        x509.spki_p384(bytes(97)),
+        der.explicit(3, x509.extension_list(extensions)),
+        rest,
+    )
+    return x509.join(tbs, x509.ECDSA_SHA384, x509.ecdsa_signature(bytes(95) + b"1"))
+
+
+def read_by(read: Any, data: bytes) -> Any:
+    try:
+        return read(data)
+    except DerError as error:
+        return str(error), error.offset
+
+
+def test_the_usual_form_is_read_quickly() -> None:
+    for data in certificates():
+        assert certificate_parts(data, x509.ECDSA_SHA384) is not None
+        assert x509.read_certificate(data) == x509.read_any_certificate(data)
+
+
+@settings(max_examples=600)
+@given(st.integers(0, 6), EDITS, st.none() | st.integers(0, 2**16))
+def test_both_ways_read_certificates_alike(
+    place: int, edits: list[tuple[int, int]], cut: int | None
+) -> None:
+    whole = certificates()
+    data = edited(whole[place % len(whole)], edits, cut)
+    assert read_by(x509.read_certificate, data) == read_by(x509.read_any_certificate, data)
+
+
+def _with(**parts: Any) -> bytes:
+    return certificate_with(**({"not_before": der.element(0x18, b"20260101000000Z")} | parts))
+
+
+UNUSUAL = {
+    "nothing": b"",
+    "too large": bytes(x509.LARGEST + 1),
+    "an extension twice": _with(extensions=(x509.subject_key_id(b"1"),) * 2),
+    "as many extensions as are taken": _with(
+        extensions=tuple(x509.Extension(f"1.2.{n}", False, b"") for n in range(64))
+    ),
+    "more extensions": _with(
+        extensions=tuple(x509.Extension(f"1.2.{n}", False, b"") for n in range(65))
+    ),
+    "something behind": _with(rest=der.integer(1)),
+    "no time": _with(not_before=der.integer(1)),
+    "a time with fractions": _with(not_before=der.element(0x18, b"20260101000000.5Z")),
+    "a time of the last century": _with(not_before=der.element(0x17, b"500101000000Z")),
+    "a time that is not ASCII": _with(not_before=der.element(0x18, "2026010100000²Z".encode())),
+    "ML-DSA": hosts.manufacturer_certificate(Algorithm.MLDSA),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_both_ways_take_unusual_certificates_alike(name: str) -> None:
+    data = UNUSUAL[name]
+    assert read_by(x509.read_certificate, data) == read_by(x509.read_any_certificate, data)
 
 
 @given(st.binary(max_size=600))

@@ -170,7 +170,11 @@ impl Reader {
 }
 
 /// The tag of the element at a position, and where its content stands; else what is wrong.
-fn header(data: &[u8], position: usize, what: &str) -> Result<(u8, Range<usize>), String> {
+pub(crate) fn header(
+    data: &[u8],
+    position: usize,
+    what: &str,
+) -> Result<(u8, Range<usize>), String> {
     let (tag, first) = match data.get(position..) {
         Some(&[tag, first, ..]) => (tag, first),
         Some(&[_]) => return Err("cut off after the tag".into()),

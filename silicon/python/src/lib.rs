@@ -12,6 +12,7 @@ mod engine;
 mod pipeline;
 mod root_of_trust;
 mod verifier;
+mod x509;
 
 #[pymodule]
 mod _silicon {
@@ -35,4 +36,6 @@ mod _silicon {
     };
     #[pymodule_export]
     use super::verifier::{P384PrivateKey, P384PublicKey};
+    #[pymodule_export]
+    use super::x509::certificate_parts;
 }

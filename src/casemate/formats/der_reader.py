@@ -58,7 +58,7 @@ def implicit_integer(element: Element) -> int:
 def read_oid(element: Element) -> str:
     """The dotted form of an OBJECT IDENTIFIER. Raises DerError if malformed."""
     element.expect(OID, "OBJECT IDENTIFIER")
-    text, wrong = _dotted(element.content)
+    text, wrong = identifier(element.content)
     if wrong:
         raise DerError(f"OBJECT IDENTIFIER {wrong}", element.offset)
     return text
@@ -66,13 +66,14 @@ def read_oid(element: Element) -> str:
 
 def dotted(content: bytes) -> str:
     """The dotted form of an identifier's content, in hexadecimal where it is malformed."""
-    text, wrong = _dotted(content)
+    text, wrong = identifier(content)
     return content.hex() if wrong else text
 
 
+# Certificates name the same few identifiers.
 @lru_cache(maxsize=1024)
-def _dotted(content: bytes) -> tuple[str, str]:
-    """The dotted form, or what is wrong. Certificates name the same few identifiers."""
+def identifier(content: bytes) -> tuple[str, str]:
+    """The dotted form of an identifier's content, and what is wrong with it (else empty)."""
     if not content or content[-1] & 0x80 or len(content) > 64:
         return "", "is empty, cut off or too long"
     arcs: list[int] = []

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
+from casemate._silicon import certificate_parts
 from casemate.formats import der, der_reader
 
 OID_COMMON_NAME = "2.5.4.3"
@@ -41,8 +43,7 @@ _EC_P384 = der.sequence(
 # --- building -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
+class Extension(NamedTuple):
     """One extension: identifier (dotted), whether it is critical, its DER value."""
 
     oid: str
@@ -261,6 +262,37 @@ def read_algorithm(element: der_reader.Element) -> tuple[str, bytes]:
 
 def read_certificate(data: bytes) -> Certificate:
     """A version 3 certificate. Raises DerError with the offset."""
+    return _read_usual(data) or read_any_certificate(data)
+
+
+def _read_usual(data: bytes) -> Certificate | None:
+    """A certificate in the form that most have (silicon's quick reading), None of any other."""
+    parts = None if len(data) > LARGEST else certificate_parts(data, ECDSA_SHA384)
+    if parts is None or len(parts[-1]) > MOST_EXTENSIONS:
+        return None
+    tbs, signature, serial, issuer, not_before, not_after, subject, spki, found = parts
+    extensions = []
+    for content, critical, value in found:
+        oid, wrong = der_reader.identifier(content)
+        if wrong:
+            return None
+        extensions.append(Extension(oid, critical, value))
+    if len({extension.oid for extension in extensions}) < len(extensions):
+        return None
+    return Certificate(
+        signed=Signed(tbs, OID_ECDSA_SHA384, signature),
+        serial=int.from_bytes(serial, "big", signed=True),
+        issuer=issuer,
+        not_before=not_before,
+        not_after=not_after,
+        subject=subject,
+        spki=spki,
+        extensions=tuple(extensions),
+    )
+
+
+def read_any_certificate(data: bytes) -> Certificate:
+    """The same element by element, which finds what is wrong with one. Raises DerError."""
     signed = split(data)
     fields = der_reader.parse_one(signed.tbs, der_reader.SEQUENCE, "TBSCertificate").children()
     version = fields.next(0xA0, "version 3").children()
