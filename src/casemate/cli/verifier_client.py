@@ -303,8 +303,9 @@ def material(*, client: VerifierClient, name: str, out: Path) -> None:
 
     \b
     It can be appraised again anywhere, at the time and with the nonce of then:
-      casemate appraise OUT/evidence -a OUT/anchors -r OUT/references \\
-          -p OUT/policy/1 --at TIME --nonce NONCE
+      casemate collateral import OUT/collateral/* --collateral FOLDER
+      casemate appraise OUT/evidence --collateral FOLDER -a OUT/anchors -r OUT/references \\
+          -e OUT/endorsements -p OUT/policy/1 --at TIME --nonce NONCE
     """
     write_files(out, client.material(name))
     click.echo(f"written to {out}")

@@ -15,10 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from casemate.attestation.appraisal import policy
+from casemate.attestation.appraisal.document import document
 from casemate.attestation.client import Appraisal, VerifierError
+from casemate.attestation.collateral.files import items_of
+from casemate.attestation.collateral.store import CollateralStore
+from casemate.attestation.collateral.supply import Supply
+from casemate.attestation.collateral.wanted import for_evidence
 from casemate.attestation.endorsements import Endorsements, NamedBytes
 from casemate.attestation.errors import InputError
 from casemate.attestation.evidence.family import Piece
+from casemate.attestation.evidence.registry import families
+from casemate.attestation.input import sort
 from casemate.attestation.service import keeping, reproof
 from casemate.attestation.service.configuration import CollateralSettings
 from casemate.attestation.service.database import appraisals, connection, evidence, schema
@@ -26,8 +33,9 @@ from casemate.attestation.service.database.evidence import KeptEvidence
 from casemate.attestation.service.keeping import KeptError, Standing, Terms
 from casemate.attestation.service.pruning import prune
 from casemate.attestation.states import State
-from tests.attestation import tdx_maker
-from tests.attestation.references import corim_of
+from casemate.attestation.verifier import Verifier
+from tests.attestation import sev_snp_maker, tdx_maker
+from tests.attestation.references import corim_of, references_of
 from tests.attestation.service import test_collateral as tee
 from tests.attestation.service.running import Running, attest, prepare, running
 from tests.attestation.verifiers import host, verified
@@ -145,6 +153,40 @@ def test_another_policy_under_the_same_epoch_is_noticed(tmp_path: Path) -> None:
         )
     with pytest.raises(InputError, match="the database was changed"):
         reprove(tmp_path, made)
+
+
+def test_a_relying_party_can_judge_by_itself(tmp_path: Path) -> None:
+    """The material alone, by the commands' own functions, gives the service's verdict."""
+    collateral = tmp_path / "collateral"
+    tee.bring(collateral, tee.SNP.signer_certificate, *tee.CHAIN)
+    at = sev_snp_maker.AT
+    with running(tmp_path / "v", collateral=CollateralSettings(folder=collateral)) as service:
+        tee.begin(service)
+        with service.client("attester") as attester, service.client("reader") as reader:
+            made = tee.attest(attester)
+            files = reader.material(made.id)
+    folders: dict[str, list[NamedBytes]] = {}
+    for name, data in files.items():
+        folders.setdefault(name.split("/")[0], []).append(NamedBytes(data, name))
+    assert len(folders["collateral"]) == 3 and "endorsements" not in folders
+
+    store = CollateralStore(tmp_path / "theirs")
+    for item in items_of(folders["collateral"], at=at):
+        store.put(item)
+    supply = Supply(store)
+    given_ = sort(evidence=folders["evidence"], anchors=folders["anchors"], families=families())
+    verifier = Verifier(
+        given_.endorsements.with_(supply.standing()),
+        references_of(),
+        policy.read(folders["policy"][0].data, "policy"),
+    )
+    nonce = bytes.fromhex(made.document["nonce"])
+    along = supply.supply(for_evidence(given_.pieces))
+    verdict = verifier.appraise(
+        given_.pieces, at=at, nonce=nonce, correlation_id="theirs", along=along
+    )
+    theirs, same = document(verdict), ("state", "reasons", "host", "policy", "references", "nonce")
+    assert {name: theirs[name] for name in same} == {name: made.document[name] for name in same}
 
 
 def test_the_built_in_policy_is_among_the_material(tmp_path: Path) -> None:

@@ -96,15 +96,16 @@ def reprove(connection: sqlite3.Connection, number: int) -> Reproof:
 def files_of(connection: sqlite3.Connection, number: int) -> dict[str, bytes]:
     """What an appraisal was made of as files by name, for other programs. Raises InputError.
 
-    `evidence/` and `endorsements/` (documents, collateral), `anchors/`, `references/` and `policy/`
-    are arguments of `casemate appraise`; `terms.json` has the rest.
+    `evidence/`, `endorsements/`, `anchors/`, `references/` and `policy/` are arguments of `casemate
+    appraise`; `collateral/` is for `casemate collateral import`, since nothing in it is an anchor;
+    `terms.json` has the rest.
     """
     found = _find(connection, number)
     epoch = _in_force(connection, found).epoch
     standing, along = found.material.standing, found.material.along or Endorsements()
     contents = {
         "evidence": [piece.data for piece in found.material.pieces],
-        "endorsements": [
+        "collateral": [
             source.data
             for part in (standing, along)
             for source in (*part.certificates, *part.revocations, *part.tdx_collateral)
@@ -112,7 +113,7 @@ def files_of(connection: sqlite3.Connection, number: int) -> dict[str, bytes]:
     }
     for kind, folder in _FOLDERS.items():
         documents = history.in_force_at(connection, kind, epoch)
-        contents.setdefault(folder, []).extend(data for _, data in documents)
+        contents[folder] = [data for _, data in documents]
     contents["policy"] = contents["policy"] or [policy.built_in_text(DEFAULT_POLICY)]
     files = {
         f"{folder}/{place}": data

@@ -86,8 +86,8 @@ class Material(BaseModel):
     """What a verdict was made of."""
 
     files: dict[str, str] = Field(
-        description="Contents (base64) by name: evidence/, endorsements/, anchors/, references/, "
-        "policy/ with a number each, and terms.json: docs/verifier-service.md."
+        description="Contents (base64) by name: evidence/, collateral/, endorsements/, anchors/, "
+        "references/, policy/ with a number each, and terms.json: docs/verifier-service.md."
     )
 
 
