@@ -329,6 +329,7 @@ def _context() -> Any:
 def _appraise_until_closed(connection: Connection, finish: Callable[[Verdict], Any]) -> None:
     """A worker: verifiers and lists of requests come in, an answer for each request goes out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    settle()
     verifier: Verifier | None = None
     # The other end closes the pipe when there is no more to do, or when it is gone itself.
     with suppress(EOFError, OSError):
@@ -344,9 +345,10 @@ def _appraise_until_closed(connection: Connection, finish: Callable[[Verdict], A
 
 
 def settle() -> None:
-    """Have the garbage collector leave alone what is there: a verifier stays for long."""
-    gc.unfreeze()
-    gc.collect()
+    """Have the garbage collector leave alone what is there: modules and verifiers stay for long.
+
+    What it does not touch stays one memory of all workers, too.
+    """
     gc.freeze()
 
 
