@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 #: Entries kept at most: a fleet's shared upper certificates and a working set of hosts' own.
 DEFAULT_CAPACITY = 32_768
-#: Readings kept at most: each is a few KiB.
-READ_CAPACITY = 1_024
+#: Readings kept at most; a chain is the largest of them, some 45 KiB.
+READ_CAPACITY = 768
 
 _T = TypeVar("_T")
 
