@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use casemate_transport::clock::Moment;
+use casemate_transport::cpus;
 use casemate_transport::layout::{BULK_BYTES, RING_BYTES, SLOT_COUNT};
 use casemate_transport::memory::SharedMemory;
 use casemate_transport::message::{RequestHeader, ResponseHeader, Sections};
@@ -114,9 +115,11 @@ impl Connection {
             .cloned()
     }
 
-    /// Takes at most `most` of the published requests that no worker has yet, one bit a slot.
-    pub fn take_requests(&self, most: u32) -> u64 {
+    /// Takes at most `most` of the published requests that no worker has yet, one bit a slot: of
+    /// those that `choose` picks.
+    pub fn take_requests(&self, most: u32, choose: impl FnOnce(u64) -> u64) -> u64 {
         let taken = protocol::take(self.ring.pending(), |published| {
+            let published = choose(published);
             if published.count_ones() <= most {
                 return published;
             }
@@ -211,6 +214,8 @@ pub struct Reply<A: Asker = Arc<Connection>> {
 pub trait Asker {
     /// The connection.
     fn connection(&self) -> &Connection;
+    /// The CPU on which it is answered.
+    fn cpu(&self) -> u32;
     /// The client in this slot sleeps, and its answer is there.
     fn wake(&self, slot: u32);
 }
@@ -218,6 +223,10 @@ pub trait Asker {
 impl Asker for Arc<Connection> {
     fn connection(&self) -> &Connection {
         self
+    }
+
+    fn cpu(&self) -> u32 {
+        cpus::current()
     }
 
     fn wake(&self, slot: u32) {
@@ -230,6 +239,8 @@ impl Asker for Arc<Connection> {
 pub struct Attended<'a> {
     /// The connection.
     pub connection: &'a Connection,
+    /// The worker's CPU, as far as it knows.
+    pub cpu: u32,
     /// Set when the request's client sleeps.
     pub sleeps: &'a Cell<bool>,
 }
@@ -237,6 +248,10 @@ pub struct Attended<'a> {
 impl Asker for Attended<'_> {
     fn connection(&self) -> &Connection {
         self.connection
+    }
+
+    fn cpu(&self) -> u32 {
+        self.cpu
     }
 
     fn wake(&self, _: u32) {
@@ -377,6 +392,8 @@ impl<A: Asker> Reply<A> {
         ring.write_response(slot, response);
         let service = u32::try_from(self.place.begin.elapsed()).unwrap_or(u32::MAX);
         ring.service(slot).store(service, Ordering::Relaxed);
+        let cpu = self.asker.cpu().wrapping_add(1);
+        ring.served_on(slot).store(cpu, Ordering::Relaxed);
         connection.busy.fetch_and(!(1 << slot), Ordering::AcqRel);
         if protocol::answer(ring.answered(slot), ring.waiting(slot), sequence) {
             self.asker.wake(slot);

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::control::{ControlQueue, Record, RecordKey, RecordKind};
 use crate::lc::{Secret, random};
 use crate::ledger::OpenError;
 use crate::masking::{Identity, MaskError, MaskingKey, SECRET_BYTES};
-use crate::partition::{Partition, PartitionState, Policy};
+use crate::partition::{Common, Partition, PartitionState, Policy};
 use crate::report::Measurement;
 use crate::sealing::SealingSource;
 use crate::selftest::{self, SelfTest};
@@ -74,10 +74,8 @@ pub struct Engine {
     state: AtomicU8,
     /// Random, new at each start: clients see by it that the module has restarted.
     pub instance: u64,
-    /// Control operations for the firmware.
-    pub control: Arc<ControlQueue>,
     sealing: Mutex<Option<MaskingKey>>,
-    measurements: Arc<RwLock<Vec<Measurement>>>,
+    common: Common,
     partitions: Mutex<BTreeMap<[u8; 16], Served>>,
     listener: Mutex<Option<Listener>>,
 }
@@ -94,12 +92,16 @@ impl Engine {
         Ok(Self {
             state: AtomicU8::new(EngineState::SelfTest as u8),
             instance: u64::from_le_bytes(instance),
-            control: Arc::new(ControlQueue::default()),
             sealing: Mutex::new(None),
-            measurements: Arc::default(),
+            common: Common::default(),
             partitions: Mutex::new(BTreeMap::new()),
             listener: Mutex::new(None),
         })
+    }
+
+    /// Control operations for the firmware.
+    pub fn control(&self) -> &Arc<ControlQueue> {
+        &self.common.control
     }
 
     /// The state.
@@ -150,6 +152,7 @@ impl Engine {
     /// Sets what was measured of this module: key reports carry it.
     pub fn set_measurements(&self, measurements: Vec<Measurement>) {
         *self
+            .common
             .measurements
             .write()
             .unwrap_or_else(PoisonError::into_inner) = measurements;
@@ -199,16 +202,8 @@ impl Engine {
         if partitions.contains_key(&id) {
             return Err(EngineError::Partition("the partition is open already"));
         }
-        let partition = Partition::open(
-            id,
-            name,
-            policy,
-            &secret,
-            records,
-            self.control.clone(),
-            self.measurements.clone(),
-        )
-        .map_err(EngineError::Open)?;
+        let partition = Partition::open(id, name, policy, &secret, records, &self.common)
+            .map_err(EngineError::Open)?;
         let served = Served {
             partition: partition.clone(),
             listening: false,
@@ -267,7 +262,7 @@ impl Engine {
 
     /// Ends all service.
     pub fn stop(&self) {
-        self.control.close();
+        self.common.control.close();
         let all = std::mem::take(&mut *lock(&self.partitions));
         all.into_values()
             .for_each(|served| self.end(&served.partition));

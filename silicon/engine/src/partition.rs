@@ -26,7 +26,19 @@ use crate::metrics::Metrics;
 use crate::object::{Object, Owner, SESSION_OBJECT};
 use crate::report::{IdentityKey, Measurement};
 use crate::roles::Roles;
+use crate::server::competition::Competition;
 use crate::server::pool::Pool;
+
+/// What all partitions of a module share.
+#[derive(Clone, Debug, Default)]
+pub struct Common {
+    /// Where control operations go.
+    pub control: Arc<ControlQueue>,
+    /// The measured parts of the module that runs them.
+    pub measurements: Arc<RwLock<Vec<Measurement>>>,
+    /// Who works.
+    pub competition: Arc<Competition>,
+}
 
 /// What the firmware allows a partition. Limits are quotas, not constants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +135,8 @@ pub struct Partition {
     pub bell: crate::server::Bell,
     /// Its threads.
     pub workers: Pool,
+    /// Who works, of all partitions.
+    pub competition: Arc<Competition>,
 }
 
 impl std::fmt::Debug for Partition {
@@ -143,8 +157,7 @@ impl Partition {
         policy: Policy,
         secret: &Secret,
         records: &[Record],
-        control: Arc<ControlQueue>,
-        measurements: Arc<RwLock<Vec<Measurement>>>,
+        common: &Common,
     ) -> Result<Arc<Self>, OpenError> {
         let resources = |what: &dyn std::fmt::Display| OpenError::Resources(what.to_string());
         let (page, status_fd) = casemate_transport::memory::SharedMemory::create(
@@ -181,8 +194,9 @@ impl Partition {
             ledger: Ledger::new(id, secret).map_err(|e| resources(&e))?,
             identity: IdentityKey::derive(secret).map_err(|e| resources(&e))?,
             chain: RwLock::new(Vec::new()),
-            measurements,
-            control,
+            measurements: common.measurements.clone(),
+            control: common.control.clone(),
+            competition: common.competition.clone(),
             metrics: Arc::new(Metrics::new(name).map_err(|e| resources(&e))?),
             bell: crate::server::Bell::new().map_err(|e| resources(&e))?,
             workers: Pool::default(),

@@ -55,6 +55,58 @@ fn weights_are_nice_values_of_the_workers() {
     });
 }
 
+/// The nice values of this process's workers whose name is that of the module's.
+fn nice_values() -> Vec<i32> {
+    let field = |task: &std::path::Path| {
+        let stat = std::fs::read_to_string(task.join("stat")).ok()?;
+        if !stat.contains("(casemate-work)") {
+            return None;
+        }
+        let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+        fields.get(16)?.parse::<i32>().ok()
+    };
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    tasks.filter_map(|task| field(&task.ok()?.path())).collect()
+}
+
+#[test]
+fn helpers_give_way_while_a_second_partition_works_and_are_replaced_afterwards() {
+    let module = Module::start();
+    // Nice values that no other test's workers have: 1, and demoted 11.
+    let mut heavier = policy();
+    heavier.weight = 80;
+    let (flooding, flooded) = module.partition("flooding", heavier);
+    let (_, quiet) = module.partition("quiet", policy());
+    let demoted = || nice_values().into_iter().filter(|nice| *nice == 11).count();
+    let whole = || nice_values().into_iter().filter(|nice| *nice == 1).count();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let client = Client::open(&flooded);
+                let (_, private) = client.generate(false);
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    assert_eq!(client.sign(private, &[7; 32]).0.result, 0);
+                }
+            });
+        }
+        eventually("a first worker and a helper of the same weight", || {
+            whole() == 2 && demoted() == 0
+        });
+        let client = Client::open(&quiet);
+        let (_, private) = client.generate(false);
+        eventually("a demoted helper", || {
+            assert_eq!(client.sign(private, &[7; 32]).0.result, 0);
+            whole() == 1 && demoted() == 1
+        });
+        eventually("another one in its place", || {
+            whole() == 2 && demoted() == 0
+        });
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(flooding.workers.count(), 2);
+}
+
 #[test]
 fn a_thousand_token_keys_sign_after_a_restart_from_their_records() {
     let module = Module::start();

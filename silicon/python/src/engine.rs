@@ -445,7 +445,7 @@ impl Engine {
     fn next_changes(&self, py: Python<'_>, limit: usize, timeout_ms: u64) -> Vec<Change> {
         py.detach(|| {
             self.0
-                .control
+                .control()
                 .take(limit, Duration::from_millis(timeout_ms))
         })
         .into_iter()

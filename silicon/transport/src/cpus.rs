@@ -41,24 +41,62 @@ fn affinity_mask() -> Option<libc::cpu_set_t> {
     (result == 0).then_some(set)
 }
 
+/// Whether no more threads want to run, on the whole machine, than the calling one may use CPUs: one
+/// of them may be free.
+pub fn have_room() -> bool {
+    let text = std::fs::read_to_string("/proc/loadavg");
+    text.is_ok_and(|text| running(&text).is_some_and(|running| running <= affinity()))
+}
+
+/// The threads that run or want to, in the text of /proc/loadavg.
+fn running(text: &str) -> Option<u32> {
+    let (running, _) = text.split_whitespace().nth(3)?.split_once('/')?;
+    running.parse().ok()
+}
+
 /// Moves the calling thread to another CPU of its affinity mask, where there is one. Afterwards it
 /// may run on all of them again: where it stays is the scheduler's.
 pub fn leave_current() {
-    let (Some(whole), Ok(cpu)) = (affinity_mask(), usize::try_from(current())) else {
-        return;
-    };
+    let here = current();
+    go_where(|cpu| cpu != here);
+}
+
+/// As `leave_current`, to this CPU.
+pub fn move_to(cpu: u32) {
+    go_where(|one| one == cpu);
+}
+
+/// Moves the calling thread to one of the CPUs of its affinity mask that are `wanted`, if there are
+/// any. The mask is the same again afterwards.
+fn go_where(wanted: impl Fn(u32) -> bool) {
+    if let Some(whole) = affinity_mask()
+        && restrict(&whole, wanted)
+    {
+        allow(&whole);
+    }
+}
+
+/// Allows the calling thread only those of these CPUs that are `wanted`; false if there are none.
+fn restrict(whole: &libc::cpu_set_t, wanted: impl Fn(u32) -> bool) -> bool {
+    let mut some = *whole;
+    for cpu in 0..libc::CPU_SETSIZE as usize {
+        if !u32::try_from(cpu).is_ok_and(&wanted) {
+            // SAFETY: the CPU's number is inside the set.
+            unsafe { libc::CPU_CLR(cpu, &mut some) };
+        }
+    }
     // SAFETY: reads the set.
-    if cpu >= libc::CPU_SETSIZE as usize || unsafe { libc::CPU_COUNT(&whole) } < 2 {
-        return;
+    let any = unsafe { libc::CPU_COUNT(&some) } != 0;
+    if any {
+        allow(&some);
     }
-    let mut others = whole;
-    // SAFETY: the CPU's number is inside the set, and both sets live during the calls.
-    unsafe {
-        libc::CPU_CLR(cpu, &mut others);
-        let size = std::mem::size_of::<libc::cpu_set_t>();
-        libc::sched_setaffinity(0, size, &others);
-        libc::sched_setaffinity(0, size, &whole);
-    }
+    any
+}
+
+/// Allows the calling thread these CPUs.
+fn allow(set: &libc::cpu_set_t) {
+    // SAFETY: the set lives during the call. A refusal leaves things as they are.
+    unsafe { libc::sched_setaffinity(0, std::mem::size_of::<libc::cpu_set_t>(), set) };
 }
 
 /// The least quota, in whole CPUs, of the group that `membership` names and of those above it, in
@@ -134,6 +172,13 @@ mod tests {
         let before = affinity();
         leave_current();
         assert_eq!(affinity(), before);
+    }
+
+    #[test]
+    fn threads_that_run_are_counted() {
+        assert_eq!(running("0.72 1.12 1.56 3/191 28131\n"), Some(3));
+        assert_eq!(running("0.72 1.12"), None);
+        assert_eq!(running("a b c d e"), None);
     }
 
     #[test]

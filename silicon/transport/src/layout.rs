@@ -10,7 +10,7 @@
 //! Bulk regions for messages that do not fit a slot are further mappings, asked for on the socket.
 
 /// The version of everything in this file and in `message`.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// Slots of a ring: one bit each in the ring's pending word.
 pub const SLOT_COUNT: usize = 64;
@@ -45,14 +45,18 @@ pub mod head {
 pub mod slot {
     /// The request header (`message::RequestHeader`), 56 bytes; only the client writes this line.
     pub const REQUEST: usize = 0;
+    /// u32: 0, or 1 and the number of the CPU that the request was written on; the client's line.
+    pub const CPU: usize = 56;
     /// u32: the sequence number of the request that the response answers; written last.
     pub const ANSWERED: usize = 64;
-    /// u32: 0, or 1 and the CPU's number: the client sleeps on `ANSWERED`; only the client writes it.
+    /// u32: 1: the client sleeps on `ANSWERED`; only the client writes it.
     pub const WAITING: usize = 68;
     /// The response header (`message::ResponseHeader`), 40 bytes.
     pub const RESPONSE: usize = 72;
     /// u32: nanoseconds that the worker took for the request.
     pub const SERVICE: usize = 112;
+    /// u32: 0, or 1 and the number of the CPU on which the worker served the request.
+    pub const SERVED_ON: usize = 116;
     /// The payload.
     pub const PAYLOAD: usize = super::SLOT_HEAD;
 }
@@ -67,6 +71,10 @@ pub mod status {
     pub const CPU: usize = 8;
     /// u32: helpers that sleep.
     pub const ASLEEP: usize = 12;
+    /// u32: helpers that work or look for work.
+    pub const HELPING: usize = 16;
+    /// u32: partitions of the module that work, as the first worker last saw it.
+    pub const WORKING: usize = 20;
     /// u32: the partition's state (0 operational, 1 suspended, 2 closed).
     pub const STATE: usize = 64;
     /// u64: changes whenever an object or the policy changes: cached checks are stale then.

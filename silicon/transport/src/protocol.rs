@@ -93,17 +93,12 @@ pub fn is_answered(answered: &AtomicU32, sequence: u32) -> bool {
     answered.load(Ordering::Acquire) == sequence
 }
 
-/// Client: says that it will sleep, on this CPU. True: it still must; false: the answer has come
+/// Client: says that it will sleep. True: it still must; false: the answer has come
 /// meanwhile.
-pub fn prepare_sleep(answered: &AtomicU32, waiting: &AtomicU32, sequence: u32, cpu: u32) -> bool {
-    waiting.store(cpu.wrapping_add(1).max(1), Ordering::Relaxed);
+pub fn prepare_sleep(answered: &AtomicU32, waiting: &AtomicU32, sequence: u32) -> bool {
+    waiting.store(1, Ordering::Relaxed);
     fence(Ordering::SeqCst);
     answered.load(Ordering::Acquire) != sequence
-}
-
-/// Worker: the CPU that the slot's client sleeps on, as far as it says; None if it does not sleep.
-pub fn sleeps_on(waiting: &AtomicU32) -> Option<u32> {
-    waiting.load(Ordering::Relaxed).checked_sub(1)
 }
 
 /// Client: is awake again.
@@ -180,7 +175,7 @@ mod tests {
             if submit(&pending, &awake, 3) {
                 worker_bell.ring();
             }
-            if !is_answered(&answered, 7) && prepare_sleep(&answered, &waiting, 7, 0) {
+            if !is_answered(&answered, 7) && prepare_sleep(&answered, &waiting, 7) {
                 client_bell.wait();
             }
             end_sleep(&waiting);
@@ -264,6 +259,47 @@ mod tests {
         });
     }
 
+    /// A client that sleeps is woken only after another request has been served, and still wakes.
+    #[test]
+    fn a_wake_up_that_is_put_off_is_not_lost() {
+        loom::model(|| {
+            let pending = Arc::new(AtomicU64::new(0));
+            let awake = Arc::new(AtomicU32::new(1));
+            let answered = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+            let waiting = Arc::new(AtomicU32::new(0));
+            let client_bell = Arc::new(Bell::default());
+            publish(&pending, &awake, 0b11);
+
+            let worker = {
+                let (pending, answered, waiting, client_bell) = (
+                    pending.clone(),
+                    answered.clone(),
+                    waiting.clone(),
+                    client_bell.clone(),
+                );
+                thread::spawn(move || {
+                    let mut sleeper = false;
+                    for slot in 0..2 {
+                        assert_eq!(take(&pending, lowest), 1 << slot);
+                        let nobody = AtomicU32::new(0);
+                        let word = if slot == 0 { &*waiting } else { &nobody };
+                        sleeper |= answer(&answered[slot], word, 1);
+                    }
+                    if sleeper {
+                        client_bell.ring();
+                    }
+                })
+            };
+
+            if !is_answered(&answered[0], 1) && prepare_sleep(&answered[0], &waiting, 1) {
+                client_bell.wait();
+            }
+            end_sleep(&waiting);
+            assert!(is_answered(&answered[0], 1));
+            worker.join().unwrap();
+        });
+    }
+
     fn lowest(published: u64) -> u64 {
         published & published.wrapping_neg()
     }
@@ -314,7 +350,7 @@ mod tests {
             if publish(&pending, &awake, 0b11) {
                 worker_bell.ring();
             }
-            if prepare_sleep(&answered[1], &waiting, 1, 0) {
+            if prepare_sleep(&answered[1], &waiting, 1) {
                 client_bell.wait();
             }
             end_sleep(&waiting);

@@ -45,9 +45,19 @@ impl Ring {
         self.word32(Self::slot(index, slot::WAITING))
     }
 
+    /// The CPU that the slot's request was written on, as the client says: 0, or 1 and its number.
+    pub fn written_on(&self, index: u32) -> &AtomicU32 {
+        self.word32(Self::slot(index, slot::CPU))
+    }
+
     /// Nanoseconds that the worker took for the slot's newest request.
     pub fn service(&self, index: u32) -> &AtomicU32 {
         self.word32(Self::slot(index, slot::SERVICE))
+    }
+
+    /// The CPU on which the slot's newest request was served: 0, or 1 and its number.
+    pub fn served_on(&self, index: u32) -> &AtomicU32 {
+        self.word32(Self::slot(index, slot::SERVED_ON))
     }
 
     /// Writes a request line (client).
@@ -151,6 +161,16 @@ impl StatusPage {
     /// Helpers that sleep: for hints, not for rules.
     pub fn asleep(&self) -> &AtomicU32 {
         self.word32(status::ASLEEP)
+    }
+
+    /// Helpers that work or look for work: for hints, not for rules.
+    pub fn helping(&self) -> &AtomicU32 {
+        self.word32(status::HELPING)
+    }
+
+    /// Partitions of the module that work, as the first worker last saw it.
+    pub fn working(&self) -> &AtomicU32 {
+        self.word32(status::WORKING)
     }
 
     /// The CPU that the first worker was last seen on.

@@ -16,7 +16,7 @@ use crate::memory::SharedMemory;
 use crate::message::{Operation, ResponseHeader, Sections};
 use crate::protocol;
 use crate::ring::{Ring, StatusPage};
-use crate::wait::{LONG, ServiceTimes, futex_wait, futex_wake};
+use crate::wait::{LONG, Server, ServiceTimes, futex_wait, futex_wake};
 use std::fs::File;
 use std::io::{self, Write};
 use std::mem::ManuallyDrop;
@@ -382,6 +382,8 @@ impl RingConnection {
             copy(request.data, data);
         }
         self.ring.write_request(slot, &header);
+        let cpu = cpus::current().wrapping_add(1);
+        self.ring.written_on(slot).store(cpu, Ordering::Relaxed);
         Ok(Ticket {
             slot,
             sequence,
@@ -518,11 +520,11 @@ impl RingConnection {
             return Ok(());
         }
         let awake = self.status.awake().load(Ordering::Relaxed) != 0;
-        let worker = awake.then(|| self.status.cpu().load(Ordering::Relaxed));
-        if patience.may_spin(worker) {
+        let mut answered = false;
+        if Patience::may_spin(self.status.cpu().load(Ordering::Relaxed)) {
             let expected = self.times.expected(ticket.kind);
-            let under_way = SLOT_COUNT as u32 - self.free.load(Ordering::Relaxed).count_ones();
-            let budget = patience.budget(expected, awake, under_way);
+            let mine = SLOT_COUNT as u32 - self.free.load(Ordering::Relaxed).count_ones();
+            let budget = patience.budget(expected, awake, mine.max(self.working()));
             if budget > 0 {
                 for _ in 0..FIRST_TURNS {
                     std::hint::spin_loop();
@@ -530,24 +532,44 @@ impl RingConnection {
                         return Ok(());
                     }
                 }
-                if self.spin(ticket, expected, budget) {
+                answered = self.spin(ticket, expected, budget, awake);
+                if answered && awake {
                     return Ok(());
                 }
             }
             // Who sleeps beside others that wait, for work that is long, leaves a CPU to a helper.
-            if !ready() && (budget > 0 || expected >= LONG) {
+            if awake && !ready() && (budget > 0 || expected >= LONG) {
                 self.ask_for_help(ticket);
             }
         }
-        self.sleep(ticket)?;
-        patience.slept();
+        if !answered {
+            self.sleep(ticket)?;
+        }
+        let served_on = self.ring.served_on(ticket.slot).load(Ordering::Relaxed);
+        let server = served_on.checked_sub(1);
+        let kind = match self.working() {
+            1 => Server::Alone,
+            _ => Server::OneOfSeveral,
+        };
+        patience.waited(server.map(kind), self.times.expected(ticket.kind));
         Ok(())
     }
 
-    /// Spins for at most `budget` nanoseconds. True: the answer is there.
-    fn spin(&self, ticket: &Ticket, expected: u64, budget: u64) -> bool {
+    /// Workers that are awake, of this partition or, first workers alone, of all.
+    fn working(&self) -> u32 {
+        let helped = 1 + self.status.helping().load(Ordering::Relaxed);
+        helped.max(self.status.working().load(Ordering::Relaxed))
+    }
+
+    /// Spins for at most `budget` nanoseconds, for a worker that is `awake` or has to wake up first.
+    /// True: the answer is there.
+    fn spin(&self, ticket: &Ticket, expected: u64, budget: u64, awake: bool) -> bool {
         let answered = self.ring.answered(ticket.slot);
-        let mut next_help = if expected >= LONG { expected } else { PATIENT };
+        let mut next_help = match expected {
+            _ if !awake => PATIENT + expected,
+            LONG.. => expected,
+            _ => PATIENT,
+        };
         let begin = Moment::now();
         loop {
             for _ in 0..TURNS {
@@ -580,7 +602,7 @@ impl RingConnection {
         let answered = self.ring.answered(ticket.slot);
         let waiting = self.ring.waiting(ticket.slot);
         let mut longest = FIRST_SLEEP;
-        while protocol::prepare_sleep(answered, waiting, ticket.sequence, cpus::current()) {
+        while protocol::prepare_sleep(answered, waiting, ticket.sequence) {
             futex_wait(answered, ticket.sequence.wrapping_sub(1), Some(longest));
             if protocol::is_answered(answered, ticket.sequence) {
                 break;

@@ -4,14 +4,14 @@
 //! signatures; spinning costs a CPU, and where it takes that CPU from the one who answers it costs
 //! the answer. So a client spins only
 //! - where its control group's quota is two CPUs or more;
-//! - while its partition's first worker is awake on another CPU, or asleep and it may use more than
-//!   one CPU itself;
+//! - while its partition's first worker is on another CPU, or was when it fell asleep;
 //! - for a small multiple of the time that such requests took lately, never beyond its limit; a
 //!   request that takes longer than the limit is slept through from the beginning;
-//! - for requests of more than `LONG`, while there is a second CPU for each one under way: the
-//!   workers need them more.
+//! - for requests of more than `LONG`, while there is a second CPU for each one under way and for
+//!   each worker that is awake: they need them more.
 //!
-//! Otherwise it sleeps at once, which on one CPU hands it over to the worker.
+//! Otherwise it sleeps at once, which on one CPU hands it over to the worker. A thread that keeps
+//! waiting at the wrong place moves (`Patience::waited`).
 
 use crate::clock::Moment;
 use crate::cpus;
@@ -36,8 +36,12 @@ const MARGIN_AWAKE: u64 = 20_000;
 const MARGIN_ASLEEP: u64 = 150_000;
 /// Looks between two looks at the clock.
 const TURNS: u32 = 16;
-/// After so many sleeps a thread asks anew for its CPUs.
-const SLEEPS_BETWEEN_LOOKS: u32 = 64;
+/// After so many long waits a thread asks anew for its CPUs.
+const WAITS_BETWEEN_LOOKS: u32 = 64;
+/// After so many of them at the wrong place a thread leaves it.
+const MISPLACED: u32 = 8;
+/// Where there was no better place it waits twice as long each time, so many times.
+const REFUSED_MOST: u32 = 10;
 
 /// The futex word of a slot is shared between processes, so the call is not the private one.
 ///
@@ -94,18 +98,37 @@ fn spin_limit() -> u64 {
     })
 }
 
+/// The CPU of the worker that answered a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// No other worker was awake.
+    Alone(u32),
+    /// Others were.
+    OneOfSeveral(u32),
+}
+
 /// What a thread knows about the CPUs it may wait on; keep one per thread or per session.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Patience {
     /// 0: not asked yet.
     cpus: u32,
-    sleeps: u32,
+    waits: u32,
+    /// Waits one after the other at the wrong place: beside the only worker, or apart from one of
+    /// several.
+    misplaced: u32,
+    /// How often there was no better place, one time after the other.
+    refused: u32,
 }
 
 impl Patience {
     /// For a thread that has not waited yet.
     pub const fn new() -> Self {
-        Self { cpus: 0, sleeps: 0 }
+        Self {
+            cpus: 0,
+            waits: 0,
+            misplaced: 0,
+            refused: 0,
+        }
     }
 
     fn cpus(&mut self) -> u32 {
@@ -115,23 +138,44 @@ impl Patience {
         self.cpus
     }
 
-    /// Whether the one who answers can run while this thread spins: it is awake on this CPU, or
-    /// asleep (None).
+    /// Whether the one who answers, who was last seen on this CPU, can run while this thread spins.
     #[cfg(not(loom))]
     #[inline]
-    pub fn may_spin(&mut self, worker: Option<u32>) -> bool {
-        let apart = match worker {
-            Some(cpu) => cpu != cpus::current(),
-            None => self.cpus() > 1,
-        };
-        apart && cpus::quota().is_none_or(|quota| quota > 1)
+    pub fn may_spin(worker: u32) -> bool {
+        worker != cpus::current() && cpus::quota().is_none_or(|quota| quota > 1)
     }
 
-    /// It has slept: its CPUs may be others by now.
-    pub fn slept(&mut self) {
-        self.sleeps += 1;
-        if self.sleeps >= SLEEPS_BETWEEN_LOOKS {
-            *self = Self::new();
+    /// It has waited long until a worker answered: its CPUs may be others by now. A thread that keeps
+    /// sharing a CPU with the only worker moves to another one, where it need not sleep; one that keeps
+    /// waiting on another CPU than that of its worker moves there, where waking it costs less.
+    /// `expected`: what such requests usually take, in nanoseconds.
+    #[cfg(not(loom))]
+    pub fn waited(&mut self, server: Option<Server>, expected: u64) {
+        let here = cpus::current();
+        let misplaced = match server {
+            Some(Server::Alone(cpu)) => cpu == here,
+            Some(Server::OneOfSeveral(cpu)) => cpu != here,
+            None => false,
+        };
+        if !misplaced {
+            (self.misplaced, self.refused) = (0, 0);
+        } else {
+            self.misplaced += 1;
+        }
+        if self.misplaced >= MISPLACED << self.refused && self.cpus() > 1 {
+            self.misplaced = 0;
+            match server {
+                Some(Server::OneOfSeveral(cpu)) => cpus::move_to(cpu),
+                // A short request is better waited for on half of a CPU than by sleeping.
+                _ if expected < LONG || cpus::have_room() => cpus::leave_current(),
+                // To look whether there is room costs something too.
+                _ => self.refused = (self.refused + 1).min(REFUSED_MOST),
+            }
+        }
+        self.waits += 1;
+        if self.waits >= WAITS_BETWEEN_LOOKS {
+            self.cpus = 0;
+            self.waits = 0;
         }
     }
 
@@ -296,15 +340,15 @@ mod tests {
     #[cfg(not(loom))]
     #[test]
     fn nobody_spins_on_the_workers_cpu() {
-        let mut alone = Patience { cpus: 1, sleeps: 0 };
-        assert!(!alone.may_spin(None));
         let several = cpus::quota().is_none_or(|quota| quota > 1);
         // No CPU has the largest number: the worker is on another one.
-        assert_eq!(alone.may_spin(Some(u32::MAX - 1)), several);
-        let mut patience = Patience { cpus: 2, sleeps: 0 };
-        assert_eq!(patience.may_spin(None), several);
-        for _ in 0..SLEEPS_BETWEEN_LOOKS {
-            patience.slept();
+        assert_eq!(Patience::may_spin(u32::MAX - 1), several);
+        let mut patience = Patience {
+            cpus: 2,
+            ..Patience::new()
+        };
+        for _ in 0..WAITS_BETWEEN_LOOKS {
+            patience.waited(None, 0);
         }
         assert_eq!(patience.cpus, 0);
     }

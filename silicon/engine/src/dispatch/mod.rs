@@ -44,6 +44,8 @@ pub struct Scratch {
     /// A copy of the sections that must not change; wiped as far as a request used it.
     bytes: Box<[u8]>,
     recent: RefCell<recent::Recent>,
+    /// The worker's CPU.
+    pub cpu: u32,
     sleeps: Cell<bool>,
 }
 
@@ -52,6 +54,7 @@ impl Default for Scratch {
         Self {
             bytes: vec![0; SLOT_PAYLOAD].into_boxed_slice(),
             recent: RefCell::default(),
+            cpu: 0,
             sleeps: Cell::new(false),
         }
     }
@@ -127,6 +130,7 @@ pub fn serve(
     let served = |failed| Served { kind, failed };
     let client = Attended {
         connection,
+        cpu: scratch.cpu,
         sleeps: &scratch.sleeps,
     };
     let placed = place(connection, &header);

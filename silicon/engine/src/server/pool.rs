@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use casemate_transport::protocol;
 use casemate_transport::wait::futex_wake;
 
+use super::places::Places;
 use super::worker;
 use crate::partition::{Partition, Policy};
 
@@ -19,8 +20,6 @@ use crate::partition::{Partition, Policy};
 const WORKERS_MAX: u32 = 64;
 /// Workers of a partition whose policy leaves it to the module: at most.
 const WORKERS_DEFAULT_MAX: usize = 4;
-/// Steps by which helpers are nicer than the first worker: a tenth of its weight.
-const HELPER_NICE: i32 = 10;
 
 /// The turn that workers ask for: the least that the scheduler gives.
 const TURN_NANOSECONDS: u64 = 100_000;
@@ -30,8 +29,9 @@ const TURN_NANOSECONDS: u64 = 100_000;
 pub struct Pool {
     /// Workers of an older generation end.
     generation: AtomicU64,
-    /// For hints, not for rules.
-    pub(super) helpers_awake: AtomicU32,
+    pub(super) places: Places,
+    /// Demoted helpers that have ended and are to be replaced.
+    missing: AtomicU32,
     threads: Mutex<Threads>,
 }
 
@@ -78,11 +78,6 @@ impl Pool {
         self.generation.load(Ordering::Relaxed) <= generation
     }
 
-    /// Whether a helper works, or looks for work.
-    pub(super) fn has_helper_awake(&self) -> bool {
-        self.helpers_awake.load(Ordering::Relaxed) != 0
-    }
-
     /// Starts the workers that the policy wants, unless there are some.
     pub fn start(&self, partition: &Arc<Partition>) -> std::io::Result<()> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,30 +103,44 @@ impl Pool {
         }
         let generation = self.generation.load(Ordering::Relaxed) + 1;
         threads.running.retain(|thread| !thread.is_finished());
-        for started in 0..wanted.count {
-            let partition = partition.clone();
-            let thread = std::thread::Builder::new().name("casemate-work".into());
-            let spawned = thread.spawn(move || {
-                take_short_turns();
-                if started == 0 {
-                    be_nice(wanted.nice);
-                    worker::run_first(&partition, generation);
-                } else {
-                    be_nice((wanted.nice + HELPER_NICE).min(19));
-                    worker::run_helper(&partition, generation);
-                }
-            });
-            match spawned {
-                Ok(thread) => threads.running.push(thread),
-                // Fewer than wanted serve as well; none would not.
-                Err(error) if started == 0 => return Err(error),
-                Err(_) => break,
-            }
+        let first = partition.clone();
+        let thread = worker_thread().spawn(move || {
+            take_short_turns();
+            be_nice(0, wanted.nice);
+            worker::run_first(&first, generation);
+        })?;
+        threads.running.push(thread);
+        self.missing.store(0, Ordering::Relaxed);
+        for _ in 1..wanted.count {
+            start_helper(partition, threads, wanted.nice, generation);
         }
         self.generation.store(generation, Ordering::SeqCst);
         threads.shape = Some(wanted);
         wake_all(partition);
         Ok(())
+    }
+
+    /// A demoted helper ends.
+    pub(super) fn miss_helper(&self) {
+        self.missing.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Starts helpers in the place of those that have ended. The first worker calls: a thread begins
+    /// with the nice value of the one that starts it.
+    pub(super) fn replace_helpers(&self, partition: &Arc<Partition>, generation: u64) {
+        if self.missing.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(shape) = threads.shape.filter(|_| !threads.closed) else {
+            return;
+        };
+        if self.generation.load(Ordering::Relaxed) == generation {
+            threads.running.retain(|thread| !thread.is_finished());
+            for _ in 0..self.missing.swap(0, Ordering::Relaxed) {
+                start_helper(partition, &mut threads, shape.nice, generation);
+            }
+        }
     }
 
     /// Ends all workers and waits for them.
@@ -154,6 +163,21 @@ impl Pool {
         let alive = threads.running.iter().filter(|t| !t.is_finished());
         alive.count()
     }
+}
+
+fn worker_thread() -> std::thread::Builder {
+    std::thread::Builder::new().name("casemate-work".into())
+}
+
+/// Starts a helper. Where there can be no further thread, fewer serve as well.
+fn start_helper(partition: &Arc<Partition>, threads: &mut Threads, nice: i32, generation: u64) {
+    let partition = partition.clone();
+    let spawned = worker_thread().spawn(move || {
+        take_short_turns();
+        be_nice(0, nice);
+        worker::run_helper(&partition, generation, nice);
+    });
+    threads.running.extend(spawned);
 }
 
 /// Has every worker look whether it shall end.
@@ -198,13 +222,12 @@ fn current_nice() -> i32 {
     i32::try_from(raw).map_or(0, |raw| 20 - raw)
 }
 
-fn be_nice(value: i32) {
-    // SAFETY: plain system calls about the calling thread. Less nice than before needs a privilege;
-    // without it the thread keeps the normal value.
-    unsafe {
-        let thread = libc::id_t::try_from(libc::gettid()).unwrap_or(0);
-        libc::setpriority(libc::PRIO_PROCESS, thread, value);
-    }
+/// Gives a thread of this process, by number (0: the calling one), a nice value. Less nice than before
+/// needs a privilege; without it the thread keeps what it has.
+pub(super) fn be_nice(thread: i32, value: i32) {
+    let thread = libc::id_t::try_from(thread).unwrap_or(0);
+    // SAFETY: a plain system call.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, value) };
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 //! The first worker of a partition answers for all requests: it looks for them while it is awake,
 //! clients ring for it when it sleeps, and it alone spins. The others are helpers: they sleep until
 //! they are called, by the first worker when more long requests wait than it can begin, or by a
-//! client whose request nobody takes; they take what there is and sleep again. So short requests,
-//! which a second worker would only slow down, are served by one thread, and long ones by as many as
-//! there are CPUs.
+//! client whose request nobody takes; they stay while they and others serve at the same time, then
+//! sleep again. So short requests, which a second worker would only slow down, are served by one
+//! thread, and long ones by as many as there are CPUs, each beside its clients (`places`).
 //!
 //! A client that sleeps is woken as soon as its answer is there, unless requests are short and others
 //! follow: on a CPU that the worker needs, each wake-up costs what many short requests cost, so it
@@ -13,15 +13,18 @@
 //!
 //! A worker takes requests that last `TURN` together from a connection, then looks at the next one.
 
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use casemate_transport::clock::Moment;
 use casemate_transport::cpus;
 use casemate_transport::protocol;
 use casemate_transport::wait::{IdleSpin, LONG, futex_wait, futex_wake};
 
+use super::competition::Helper;
+use super::places::Others;
 use crate::connection::Connection;
 use crate::dispatch::{self, Scratch, Served};
 use crate::metrics::{Kind, Meter};
@@ -40,15 +43,22 @@ const TOGETHER: u32 = 16;
 /// It does not move again before this, in nanoseconds.
 const BETWEEN_MOVES: u64 = 5_000_000;
 /// How long a helper looks at the rings before it sleeps, in nanoseconds.
-const HELPER_SPIN: u64 = 20_000;
+const HELPER_SPIN: u64 = 100_000;
+/// A worker leaves requests to others while it has had one of its own CPU within so many nanoseconds.
+const OWN_LATELY: u64 = 100_000;
+/// A helper that has served a long request while another worker did stays for so many nanoseconds.
+const NEEDED: u64 = 1_000_000;
+/// What a worker leaves to another one it takes after so many nanoseconds.
+const LEFT_LATEST: u64 = 20_000;
 
 /// Serves as the partition's first worker for as long as the pool wants workers of this generation.
 pub fn run_first(partition: &Arc<Partition>, generation: u64) {
-    let mut desk = Desk::new(partition);
+    let mut desk = Desk::new(partition, generation, true);
     let mut idle = IdleSpin::new(partition.policy().spin_nanoseconds());
     let awake = partition.status.awake();
     let wanted = || partition.workers.wants(generation);
     protocol::enter(awake);
+    partition.competition.enter();
     desk.arrive();
     while wanted() {
         if desk.round() {
@@ -57,12 +67,13 @@ pub fn run_first(partition: &Arc<Partition>, generation: u64) {
         if desk.pauses_before_waking() {
             continue;
         }
-        let beside = desk.has_sleeper_beside();
-        if desk.lingers(beside) && idle.spin(beside, || desk.sees_requests()) {
+        let beside = desk.has_client_beside();
+        if desk.lingers(beside) && idle.spin(beside, || desk.sees_own_requests()) {
             continue;
         }
         desk.parts(beside);
         desk.leave();
+        partition.competition.leave();
         protocol::leave(awake);
         if !desk.looks_for_requests() && wanted() {
             let begin = Moment::now();
@@ -70,49 +81,56 @@ pub fn run_first(partition: &Arc<Partition>, generation: u64) {
             idle.slept(begin.elapsed());
         }
         protocol::enter(awake);
+        partition.competition.enter();
         desk.arrive();
     }
+    partition.competition.leave();
     protocol::leave(awake);
     // Another first worker may have to end as well, and a request that came meanwhile needs one.
     partition.bell.ring();
 }
 
 /// Serves as a helper for as long as the pool wants workers of this generation.
-pub fn run_helper(partition: &Arc<Partition>, generation: u64) {
-    let mut desk = Desk::new(partition);
+pub fn run_helper(partition: &Arc<Partition>, generation: u64, nice: i32) {
+    let standing = Helper::new(nice);
+    partition.competition.join(&standing);
+    let mut desk = Desk::new(partition, generation, false);
     let idle = IdleSpin::new(HELPER_SPIN);
-    partition
-        .workers
-        .helpers_awake
-        .fetch_add(1, Ordering::Relaxed);
+    let helping = partition.status.helping();
+    helping.fetch_add(1, Ordering::Relaxed);
     let help = partition.status.help();
     let wanted = || partition.workers.wants(generation);
     loop {
         let call = protocol::before_help(help);
-        if !wanted() {
-            partition
-                .workers
-                .helpers_awake
-                .fetch_sub(1, Ordering::Relaxed);
+        let replaced = standing.is_demoted() && partition.competition.is_calm();
+        if replaced || !wanted() {
+            helping.fetch_sub(1, Ordering::Relaxed);
+            partition.competition.part(&standing);
+            if replaced {
+                partition.workers.miss_helper();
+            }
             break;
         }
-        while desk.round() && wanted() {}
-        desk.wake_sleepers();
-        if idle.spin(true, || desk.sees_requests()) {
-            continue;
+        desk.needed_for(HELPER_SPIN);
+        desk.avoid_first();
+        if desk.shares() {
+            desk.take_place();
         }
+        while desk.is_needed() && wanted() {
+            if !desk.round() {
+                desk.wake_sleepers();
+                if !idle.spin(true, || desk.sees_own_requests()) {
+                    break;
+                }
+            }
+        }
+        desk.wake_sleepers();
         desk.leave();
         let asleep = partition.status.asleep();
         asleep.fetch_add(1, Ordering::Relaxed);
-        partition
-            .workers
-            .helpers_awake
-            .fetch_sub(1, Ordering::Relaxed);
+        helping.fetch_sub(1, Ordering::Relaxed);
         futex_wait(help, call, None);
-        partition
-            .workers
-            .helpers_awake
-            .fetch_add(1, Ordering::Relaxed);
+        helping.fetch_add(1, Ordering::Relaxed);
         asleep.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -120,6 +138,10 @@ pub fn run_helper(partition: &Arc<Partition>, generation: u64) {
 /// What a worker has before it while it is awake.
 struct Desk<'a> {
     partition: &'a Arc<Partition>,
+    /// That of its worker.
+    generation: u64,
+    /// Whether that is the first one.
+    first: bool,
     /// The connections, as of this count of changes.
     connections: Arc<Vec<Arc<Connection>>>,
     changes: u64,
@@ -127,42 +149,64 @@ struct Desk<'a> {
     meter: Meter,
     /// What a request took lately, in nanoseconds.
     pace: u64,
-    /// The CPU that the last request's client slept on, if it slept.
-    sleeper: Option<u32>,
+    /// The CPU that the last request was written on, if it was long or its client sleeps.
+    client: Option<u32>,
     /// Clients to be woken, and since when the first of them waits for it.
     sleepers: Vec<(Arc<Connection>, u32)>,
     since: Moment,
     /// Sleeps one after the other beside a client on this CPU, and when it moved away from one.
     together: u32,
     moved: Moment,
+    /// The CPU for which it says in `places` that it looks for requests there.
+    place: Option<u32>,
+    /// Since when, and for how many nanoseconds, a helper takes itself to be needed.
+    needed: (Moment, u64),
+    /// When it last took a request of its own CPU.
+    own: Option<Moment>,
+    /// Since when it has left requests to other workers.
+    left: Cell<Option<Moment>>,
     /// Whether there is one CPU for everybody.
     alone: bool,
 }
 
 impl<'a> Desk<'a> {
-    fn new(partition: &'a Arc<Partition>) -> Self {
+    fn new(partition: &'a Arc<Partition>, generation: u64, first: bool) -> Self {
         Self {
             partition,
+            generation,
+            first,
             connections: Arc::default(),
             changes: u64::MAX,
             scratch: Scratch::default(),
             meter: partition.metrics.meter(),
             pace: 0,
-            sleeper: None,
+            client: None,
             sleepers: Vec::new(),
             since: Moment::now(),
             together: 0,
             moved: Moment::now(),
+            place: None,
+            needed: (Moment::now(), 0),
+            own: None,
+            left: Cell::new(None),
             alone: cpus::available() < 2,
         }
     }
 
-    /// The first worker is awake: clients on its CPU must not spin.
-    fn arrive(&mut self) {
-        let (cpu, current) = (self.partition.status.cpu(), cpus::current());
-        if cpu.load(Ordering::Relaxed) != current {
-            cpu.store(current, Ordering::Relaxed);
-        }
+    /// The first worker is awake: clients on its CPU must not spin, nor those that others need.
+    fn arrive(&self) {
+        self.is_on(cpus::current());
+    }
+
+    fn is_on(&self, current: u32) {
+        let status = &self.partition.status;
+        let tell = |word: &AtomicU32, value| {
+            if word.load(Ordering::Relaxed) != value {
+                word.store(value, Ordering::Relaxed);
+            }
+        };
+        tell(status.cpu(), current);
+        tell(status.working(), self.partition.competition.working());
     }
 
     /// Before it sleeps: what has ended must not live on here.
@@ -170,7 +214,51 @@ impl<'a> Desk<'a> {
         self.connections = Arc::default();
         self.changes = u64::MAX;
         self.scratch.forget();
-        self.sleeper = None;
+        self.client = None;
+        self.leave_place();
+    }
+
+    /// Whether it shares long requests with other workers.
+    fn shares(&self) -> bool {
+        self.pace >= LONG
+            && self.partition.status.helping().load(Ordering::Relaxed) != 0
+            && !self.partition.competition.is_on()
+    }
+
+    /// A helper is needed from now for so many nanoseconds.
+    fn needed_for(&mut self, nanoseconds: u64) {
+        self.needed = (Moment::now(), nanoseconds);
+    }
+
+    fn is_needed(&self) -> bool {
+        let (since, nanoseconds) = self.needed;
+        since.elapsed() < nanoseconds
+    }
+
+    /// A helper is no help on the first worker's CPU.
+    fn avoid_first(&mut self) {
+        let first = self.partition.status.cpu().load(Ordering::Relaxed);
+        if first == cpus::current() && !self.alone && self.moved.elapsed() >= BETWEEN_MOVES {
+            cpus::leave_current();
+            self.moved = Moment::now();
+        }
+    }
+
+    /// It looks for requests on this CPU, and other workers leave it some.
+    fn take_place(&mut self) {
+        let cpu = cpus::current();
+        if self.place != Some(cpu) {
+            self.leave_place();
+            self.partition.workers.places.look(cpu);
+            self.place = Some(cpu);
+        }
+    }
+
+    /// It does not look for requests.
+    fn leave_place(&mut self) {
+        if let Some(cpu) = self.place.take() {
+            self.partition.workers.places.leave(cpu);
+        }
     }
 
     /// Wakes the clients whose answers are there.
@@ -199,15 +287,15 @@ impl<'a> Desk<'a> {
     }
 
     /// Whether the last request's client needs this very CPU to go on.
-    fn has_sleeper_beside(&self) -> bool {
-        self.sleeper.is_some_and(|cpu| cpu == cpus::current())
+    fn has_client_beside(&self) -> bool {
+        self.client.is_some_and(|cpu| cpu == cpus::current())
     }
 
     /// Whether the first worker looks for a next request before it sleeps. Not beside a sleeper, if
     /// there may be a CPU for each: its next request then wakes the worker on the other one. While a
     /// helper works there is none: the CPU is lent by yields.
     fn lingers(&self, beside: bool) -> bool {
-        !beside || self.alone || self.partition.workers.has_helper_awake()
+        !beside || self.alone || self.partition.status.helping().load(Ordering::Relaxed) != 0
     }
 
     /// Moves to another CPU, if it keeps sharing one with its client: two threads that wake each
@@ -215,7 +303,9 @@ impl<'a> Desk<'a> {
     fn parts(&mut self, beside: bool) {
         self.together = if beside { self.together + 1 } else { 0 };
         if self.together >= TOGETHER && !self.alone && self.moved.elapsed() >= BETWEEN_MOVES {
-            cpus::leave_current();
+            if cpus::have_room() {
+                cpus::leave_current();
+            }
             self.together = 0;
             self.moved = Moment::now();
         }
@@ -233,6 +323,42 @@ impl<'a> Desk<'a> {
     fn sees_requests(&self) -> bool {
         let waits = |c: &Arc<Connection>| protocol::has_requests(c.ring.pending());
         self.connections.iter().any(waits) || self.changes != self.partition.connection_changes()
+    }
+
+    /// Whether there are requests that it would take.
+    fn sees_own_requests(&self) -> bool {
+        if !self.sees_requests() {
+            self.left.set(None);
+            return false;
+        }
+        if self.changes != self.partition.connection_changes() {
+            return true;
+        }
+        let Some(mut others) = self.others() else {
+            return true;
+        };
+        let cpu = cpus::current();
+        let takes = self.connections.iter().any(|c| {
+            let published = c.ring.pending().load(Ordering::Relaxed);
+            published != 0 && others.choose(&c.ring, published, cpu) != 0
+        });
+        if !takes && self.left.get().is_none() {
+            self.left.set(Some(Moment::now()));
+        }
+        takes
+    }
+
+    /// The workers that it leaves requests to; None if it takes all.
+    fn others(&self) -> Option<Others> {
+        let needed = |since: Moment| since.elapsed() < OWN_LATELY;
+        if !self.shares() || !self.own.is_some_and(needed) {
+            return None;
+        }
+        let patient = self
+            .left
+            .get()
+            .is_none_or(|since| since.elapsed() < LEFT_LATEST);
+        patient.then(|| self.partition.workers.places.others(cpus::current()))
     }
 
     /// Whether there are requests, without keeping anything.
@@ -268,34 +394,56 @@ impl<'a> Desk<'a> {
     fn round(&mut self) -> bool {
         self.refresh();
         let connections = self.connections.clone();
+        let mut others = self.others();
+        let cpu = cpus::current();
+        self.scratch.cpu = cpu;
         let mut any = false;
         for connection in connections.iter() {
             let most = u32::try_from(TURN / self.pace.max(1)).unwrap_or(u32::MAX);
-            let mut taken = connection.take_requests(most.max(1));
+            let mut taken = connection.take_requests(most.max(1), |published| match &mut others {
+                Some(others) => others.choose(&connection.ring, published, cpu),
+                None => published,
+            });
             if taken == 0 {
                 continue;
             }
             any = true;
+            self.left.set(None);
             self.call_help();
             let mut begin = Moment::now();
+            if self.shares() && written_on(connection, taken.trailing_zeros()) == Some(cpu) {
+                self.own = Some(begin);
+            }
             while taken != 0 {
                 let slot = taken.trailing_zeros();
                 taken &= taken - 1;
+                let long = self.pace >= LONG;
+                // Before the answer: a client that does not sleep writes the next request after it.
+                self.client = long.then(|| written_on(connection, slot)).flatten();
+                let shared = long && self.partition.workers.places.begin();
                 let served = self.serve(connection, slot, begin);
                 let end = Moment::now();
+                if long {
+                    self.partition.workers.places.end();
+                }
+                if shared {
+                    self.needed_for(NEEDED);
+                }
                 let nanoseconds = end.since(begin);
                 if let Some(failed) = served.failed {
                     self.meter.record(served.kind, nanoseconds, failed);
                 }
                 self.pace = self.pace - self.pace / 8 + nanoseconds / 8;
                 begin = end;
-                self.sleeper = None;
                 if self.scratch.takes_sleeper() {
-                    self.sleeper = protocol::sleeps_on(connection.ring.waiting(slot));
+                    self.client = written_on(connection, slot);
                     if self.sleepers.is_empty() {
                         self.since = end;
                     }
                     self.sleepers.push((connection.clone(), slot));
+                }
+                if taken == 0 && self.shares() {
+                    self.take_place();
                 }
                 if !self.sleepers.is_empty()
                     && (self.pace >= SHORT || end.since(self.since) >= WAKE_LATEST)
@@ -304,23 +452,33 @@ impl<'a> Desk<'a> {
                 }
             }
         }
-        if any {
-            self.arrive();
+        if any && self.first {
+            self.is_on(cpu);
         }
         any
     }
 
     /// Calls a helper, if there is one asleep and requests are left that are worth it.
     fn call_help(&self) {
-        if self.pace >= LONG
-            && self.partition.status.asleep().load(Ordering::Relaxed) != 0
-            && self.sees_requests()
-        {
+        if self.pace < LONG || !self.sees_requests() {
+            return;
+        }
+        if self.partition.competition.is_calm() {
+            let workers = &self.partition.workers;
+            workers.replace_helpers(self.partition, self.generation);
+        }
+        if self.partition.status.asleep().load(Ordering::Relaxed) != 0 {
             let help = self.partition.status.help();
             protocol::call_help(help);
             futex_wake(help, 1);
         }
     }
+}
+
+/// The CPU that a request was written on, as its client says.
+fn written_on(connection: &Connection, slot: u32) -> Option<u32> {
+    let written = connection.ring.written_on(slot).load(Ordering::Relaxed);
+    written.checked_sub(1)
 }
 
 impl Drop for Desk<'_> {

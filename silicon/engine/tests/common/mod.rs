@@ -66,7 +66,7 @@ impl Module {
             let (engine, store, stop) = (engine.clone(), store.clone(), stop.clone());
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    for change in engine.control.take(64, Duration::from_millis(20)) {
+                    for change in engine.control().take(64, Duration::from_millis(20)) {
                         let root = change
                             .partition
                             .ledger
