@@ -66,6 +66,8 @@ def test_all_parts_of_a_quick_run(tmp_path: Path) -> None:
     assert list(found["subjects"]) == ["aws-lc", "casemate"]
     assert found["machine"]["cpus"] >= 1
     assert 0 <= found["other_programs_cpus"] <= os.cpu_count()
+    assert all(crossing > 1 for crossing in found["crossings_ns"])
+    assert bool(found["crossings_ns"]) == (len(os.sched_getaffinity(0)) > 1)
     for series in found["operations"]:
         check_series(series)
         assert len(series["rates"]) == found["rounds"]

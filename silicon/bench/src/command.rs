@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `{"open": {"module": PATH, "token": LABEL, "pin": PIN}}`; without `module`: the raw AWS-LC | `{"opened": DESCRIPTION}` |
 //! | `{"prepare": CASE}` | `{"prepared": true}` |
+//! | `{"crossing": {}}` | `crossing`: ns that a cache line takes from one CPU to another, null with one CPU |
 //! | `{"run": CASE}` | `rate` (1/s), `seconds` and in them `client_cpu` and `server_cpu` (ns), `latencies` (ns: count) |
 //!
 //! CASE: `operation` (a name), `bytes`, `token_objects`, `in_flight`, `threads`, and for `run`
@@ -12,6 +13,7 @@
 //! `{"error": WHY}`, both with a `code` where a function of the library answered with one; the
 //! process goes on.
 
+use crate::crossing;
 use crate::failure::Failure;
 use crate::library::Library;
 use crate::measure::{self, Lane, Measured, Slice};
@@ -62,6 +64,9 @@ impl Bench {
         if let Some(what) = entry("prepare") {
             self.lanes(what)?;
             return Ok(json!({"prepared": true}));
+        }
+        if entry("crossing").is_some() {
+            return Ok(json!({"crossing": crossing::one_way()}));
         }
         if let Some(what) = entry("run") {
             let slice = Slice {

@@ -18,6 +18,7 @@
 )]
 
 mod command;
+mod crossing;
 mod failure;
 mod histogram;
 mod keys;

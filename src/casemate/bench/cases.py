@@ -47,9 +47,9 @@ def _size(size: int) -> str:
 
 P256 = Operation("sign-p256", 0, "ECDSA P-256 sign")
 P384 = Operation("sign-p384", 0, "ECDSA P-384 sign")
-RSA2048 = Operation("sign-rsa2048", 0, "RSA-2048 sign", slices=3)
+RSA2048 = Operation("sign-rsa2048", 0, "RSA-2048 sign", slices=5)
 RSA4096 = Operation("sign-rsa4096", 0, "RSA-4096 sign", slices=3)
-MLDSA65 = Operation("sign-mldsa65", 0, "ML-DSA-65 sign", slices=4)
+MLDSA65 = Operation("sign-mldsa65", 0, "ML-DSA-65 sign", slices=10)
 GCM = _encrypt(4096)
 HMAC = Operation("mac-hmacsha256", 64, "HMAC-SHA-256 64 B")
 ROUND_TRIP = Operation("round-trip", 0, "no-op round trip (C_GetSessionInfo)", round_trip=True)

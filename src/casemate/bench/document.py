@@ -24,6 +24,7 @@ def document(report: Report) -> dict[str, Any]:
         "date": report.date.isoformat(timespec="seconds"),
         "machine": asdict(report.machine),
         "other_programs_cpus": report.others,
+        "crossings_ns": report.crossings,
         "rounds": report.pace.rounds,
         "slice_ms": report.pace.milliseconds,
         "subjects": report.subjects,

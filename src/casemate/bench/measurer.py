@@ -151,6 +151,11 @@ class Measurer(Closing):
         self.begin(operation, objects, shape, milliseconds=milliseconds, latency=latency)
         return self.end()
 
+    def crossing(self) -> float | None:
+        """Return the ns that a cache line takes from one CPU to another now; None with one CPU."""
+        nanoseconds: float | None = self._ask({"crossing": {}})["crossing"]
+        return nanoseconds
+
     def close(self) -> None:
         """End the process; it destroys the keys that it has made."""
         if self._process.stdin is not None:

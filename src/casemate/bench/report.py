@@ -84,7 +84,9 @@ class Report:
     """Everything that a run gave; parts that were not asked for are None or empty.
 
     `subjects` are the names in the order of the columns, with what each library calls itself;
-    `others` is how many CPUs other programs used meanwhile, which spoils figures.
+    `others` is how many CPUs other programs used meanwhile, which spoils figures; `crossings` are
+    the ns that a cache line took from one CPU to another after each round: where a virtual
+    machine's CPUs are far from each other for a while, short operations take longer.
     """
 
     date: datetime
@@ -97,3 +99,4 @@ class Report:
     fairness: Fairness | None = None
     network: tuple[Network, ...] = ()
     others: float = 0.0
+    crossings: list[float] = field(default_factory=list)

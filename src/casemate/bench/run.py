@@ -86,6 +86,8 @@ def _operations(
             def advance(text: str = text) -> None:
                 nonlocal done
                 done += 1
+                crossing = measurers[0].crossing()
+                report.crossings += [] if crossing is None else [crossing]
                 progress(text, done / total)
 
             report.results.groups.append(measure(group, measurers, wanted.pace, advance))

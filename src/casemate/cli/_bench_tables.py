@@ -23,6 +23,11 @@ def print_report(report: Report) -> None:
         f"{machine.kernel}; {report.pace.rounds} rounds of {report.pace.milliseconds} ms; "
         f"other programs used {report.others:.2f} CPUs meanwhile"
     )
+    if crossings := sorted(report.crossings):
+        click.echo(
+            f"a cache line took {crossings[len(crossings) // 2]:.0f} ns from one CPU to another "
+            f"({crossings[0]:.0f} to {crossings[-1]:.0f} in {len(crossings)} looks)"
+        )
     for name, description in report.subjects.items():
         click.echo(f"  {name}: {description}")
     if report.results.groups:
