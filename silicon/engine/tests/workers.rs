@@ -72,12 +72,12 @@ fn nice_values() -> Vec<i32> {
 #[test]
 fn helpers_give_way_while_a_second_partition_works_and_are_replaced_afterwards() {
     let module = Module::start();
-    // Nice values that no other test's workers have: 1, and demoted 11.
+    // Nice values that no other test's workers have: 1, and demoted 14.
     let mut heavier = policy();
     heavier.weight = 80;
     let (flooding, flooded) = module.partition("flooding", heavier);
     let (_, quiet) = module.partition("quiet", policy());
-    let demoted = || nice_values().into_iter().filter(|nice| *nice == 11).count();
+    let demoted = || nice_values().into_iter().filter(|nice| *nice == 14).count();
     let whole = || nice_values().into_iter().filter(|nice| *nice == 1).count();
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {

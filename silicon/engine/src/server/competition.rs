@@ -2,7 +2,7 @@
 //!
 //! While one partition works its helpers have the weight of its first worker: the scheduler spreads
 //! weight over the CPUs, and would bring the clients of both to the CPU of a lighter one. While
-//! several work, each has its first worker's weight, and helpers a tenth. So a helper is
+//! several work, each has its first worker's weight, and helpers a twentieth. So a helper is
 //!
 //! - *whole* from its start; *demoted* as soon as a second partition works, even in the midst of a
 //!   long request;
@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 
 use super::pool::be_nice;
 
-/// Steps by which demoted helpers are nicer than the first worker: a tenth of its weight.
-const DEMOTION: i32 = 10;
+/// Steps by which demoted helpers are nicer than the first worker: a twentieth of its weight.
+const DEMOTION: i32 = 13;
 /// After so long without competition it is over.
 const CALM: Duration = Duration::from_millis(100);
 

@@ -4,7 +4,7 @@
 //! of each partition, started with its first connection, take requests from its rings. So the kernel
 //! shares the CPU between partitions (their workers' weights are nice values), preempts long
 //! operations, and charges spinning to whom it belongs; and a partition that nobody uses costs no
-//! thread. A partition's helpers, with which it uses CPUs that others leave, have a tenth of its weight
+//! thread. A partition's helpers, with which it uses CPUs that others leave, have a twentieth of its weight
 //! while others work, so that a flood on many CPUs takes little from other partitions.
 
 use std::io;
