@@ -2,14 +2,15 @@
 //!
 //! A slice warms up (it wakes a worker that sleeps), then counts, with the clock read every 50 us or
 //! so, and then, with one thread only, times each operation. Rates and CPU times come from the counting
-//! part, latencies from the timing part. Threads run on without a pause from the warm-up until the last
-//! of them has counted: a thread's rate is that between two of its own readings of the clock, taken
-//! while all others ran.
+//! part, latencies from the timing part. Threads run on without a pause from the warm-up until the first
+//! of them has counted: the rate is that of what all of them did between two of its readings of the
+//! clock. (A rate of each thread's own time would leave out turns of threads that share a CPU: such a
+//! thread reads the clock only in its own turns.)
 
 use crate::failure::Failure;
 use crate::histogram::Histogram;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// One thread's share: everything that an operation needs.
@@ -58,9 +59,22 @@ const CLOCK: Duration = Duration::from_micros(50);
 struct Together<'a> {
     slice: &'a Slice,
     barrier: Barrier,
-    threads: usize,
-    /// Threads that have counted, or failed.
-    ready: AtomicUsize,
+    /// How many operations each thread has done; a line for each.
+    done: Vec<Count>,
+    /// The first thread has counted, or one has failed.
+    ended: AtomicBool,
+}
+
+#[repr(align(128))]
+#[derive(Default)]
+struct Count(AtomicU64);
+
+impl Together<'_> {
+    /// Operations of all threads, once each of them has done some.
+    fn total(&self) -> Option<u64> {
+        let counts = self.done.iter().map(|one| one.0.load(Ordering::Relaxed));
+        counts.map(|count| (count > 0).then_some(count)).sum()
+    }
 }
 
 /// Runs a slice, with one thread for each lane.
@@ -68,18 +82,17 @@ pub fn run(lanes: &mut [Box<dyn Lane>], slice: &Slice) -> Result<Measured, Failu
     let together = Together {
         slice,
         barrier: Barrier::new(lanes.len()),
-        threads: lanes.len(),
-        ready: AtomicUsize::new(0),
+        done: lanes.iter().map(|_| Count::default()).collect(),
+        ended: AtomicBool::new(false),
     };
-    let mut all = Measured::default();
-    let mut shares: Vec<Result<Measured, Failure>> = std::thread::scope(|scope| {
+    let outcomes: Vec<Result<Option<Measured>, Failure>> = std::thread::scope(|scope| {
         let together = &together;
-        let mut lanes = lanes.iter_mut();
+        let mut lanes = lanes.iter_mut().zip(&together.done);
         let first = lanes.next();
         let threads: Vec<_> = lanes
-            .map(|lane| scope.spawn(|| count(lane.as_mut(), together)))
+            .map(|(lane, done)| scope.spawn(|| count(lane.as_mut(), done, false, together)))
             .collect();
-        let first = first.map(|lane| count(lane.as_mut(), together));
+        let first = first.map(|(lane, done)| count(lane.as_mut(), done, true, together));
         let others = threads.into_iter().map(|thread| {
             thread
                 .join()
@@ -87,13 +100,10 @@ pub fn run(lanes: &mut [Box<dyn Lane>], slice: &Slice) -> Result<Measured, Failu
         });
         first.into_iter().chain(others).collect()
     });
-    for (number, share) in shares.drain(..).enumerate() {
-        let share = share?;
-        all.rate += share.rate;
-        if number == 0 {
-            all.counted = share.counted;
-            all.client_cpu = share.client_cpu;
-            all.server_cpu = share.server_cpu;
+    let mut all = Measured::default();
+    for outcome in outcomes {
+        if let Some(measured) = outcome? {
+            all = measured;
         }
     }
     if let ([lane], true) = (&mut *lanes, slice.latency) {
@@ -113,53 +123,95 @@ struct Reading {
     server: Duration,
 }
 
-fn count(lane: &mut dyn Lane, together: &Together<'_>) -> Result<Measured, Failure> {
+fn count(
+    lane: &mut dyn Lane,
+    done: &Count,
+    first: bool,
+    together: &Together<'_>,
+) -> Result<Option<Measured>, Failure> {
     together.barrier.wait();
-    let outcome = count_on(lane, together);
-    if outcome.is_err() {
-        // The others do not wait for this one.
-        together.ready.fetch_add(1, Ordering::Relaxed);
+    let outcome = if first {
+        count_all(lane, done, together).map(Some)
+    } else {
+        go_on(lane, done, together).map(|()| None)
+    };
+    // The others do not wait for one that has failed.
+    if first || outcome.is_err() {
+        together.ended.store(true, Ordering::Relaxed);
     }
     outcome
 }
 
-fn count_on(lane: &mut dyn Lane, together: &Together<'_>) -> Result<Measured, Failure> {
-    let slice = together.slice;
-    let began = Instant::now();
-    let mut operations = 0;
-    let mut batch = 1;
-    let mut last = began;
-    let mut first: Option<Reading> = None;
-    let mut result = None;
-    loop {
-        for _ in 0..batch {
-            lane.operate()?;
+/// Operates, and tells how often, in batches of some `CLOCK`.
+struct Batches<'a> {
+    lane: &'a mut dyn Lane,
+    done: &'a Count,
+    operations: u64,
+    batch: u64,
+    last: Instant,
+}
+
+impl<'a> Batches<'a> {
+    fn new(lane: &'a mut dyn Lane, done: &'a Count) -> Self {
+        Self {
+            lane,
+            done,
+            operations: 0,
+            batch: 1,
+            last: Instant::now(),
         }
-        operations += batch;
+    }
+
+    fn next(&mut self) -> Result<Instant, Failure> {
+        for _ in 0..self.batch {
+            self.lane.operate()?;
+        }
+        self.operations += self.batch;
+        self.done.0.store(self.operations, Ordering::Relaxed);
         let now = Instant::now();
-        match &first {
-            None => {
-                if now - last < CLOCK / 2 {
-                    batch *= 2;
-                }
-                if now - began >= slice.warm_up {
-                    first = Some(read(operations, slice));
-                }
-            }
-            Some(first) if result.is_none() => {
-                if now - first.at >= slice.length {
-                    result = Some(between(first, &read(operations, slice)));
-                    together.ready.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            Some(_) => {}
+        if now - self.last < CLOCK / 2 {
+            self.batch *= 2;
         }
-        if together.ready.load(Ordering::Relaxed) >= together.threads
-            && let Some(result) = result
+        self.last = now;
+        Ok(now)
+    }
+}
+
+/// Operates until the first thread has counted.
+fn go_on(lane: &mut dyn Lane, done: &Count, together: &Together<'_>) -> Result<(), Failure> {
+    let mut batches = Batches::new(lane, done);
+    while !together.ended.load(Ordering::Relaxed) {
+        batches.next()?;
+    }
+    Ok(())
+}
+
+/// Counts what all threads do between two moments of this one.
+fn count_all(
+    lane: &mut dyn Lane,
+    done: &Count,
+    together: &Together<'_>,
+) -> Result<Measured, Failure> {
+    let slice = together.slice;
+    let mut batches = Batches::new(lane, done);
+    let began = batches.last;
+    let first = loop {
+        let now = batches.next()?;
+        if now - began >= slice.warm_up
+            && let Some(total) = together.total()
         {
-            return Ok(result);
+            break read(total, slice);
         }
-        last = now;
+        if together.ended.load(Ordering::Relaxed) {
+            return Ok(Measured::default());
+        }
+    };
+    loop {
+        let now = batches.next()?;
+        if now - first.at >= slice.length {
+            let total = together.total().unwrap_or_default();
+            return Ok(between(&first, &read(total, slice)));
+        }
     }
 }
 
