@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,12 @@ def test_where_a_pin_comes_from(
         subjects.parse(f"path={library},pin-ask=yes")
 
 
+def test_a_library_may_be_measured_on_one_cpu(library: Path) -> None:
+    cpu = min(os.sched_getaffinity(0))
+    assert subjects.parse(f"path={library},cpu={cpu}").cpus == {cpu}
+    assert subjects.parse(str(library)).cpus is None
+
+
 @pytest.mark.parametrize(
     ("text", "what"),
     [
@@ -69,6 +76,8 @@ def test_where_a_pin_comes_from(
         ("path={library},colour=red", "not understood"),
         ("{library},path={library}", "not understood"),
         ("path={library},process=me", "not a number"),
+        ("path={library},cpu=first", "not a number"),
+        ("path={library},cpu=99999", "no CPU 99999"),
         ("path={library},pin-file=/nowhere", "PIN cannot be read"),
         ("path={library},pin=1,pin-file=/nowhere", "pin and pin-file both"),
         ("path={library},pin-env=NOT_SET_ANYWHERE", "no NOT_SET_ANYWHERE"),

@@ -40,6 +40,8 @@ const TURNS: u32 = 16;
 const WAITS_BETWEEN_LOOKS: u32 = 64;
 /// After so many of them at the wrong place a thread leaves it.
 const MISPLACED: u32 = 8;
+/// The same with short requests, which sleeping makes many times longer.
+const MISPLACED_SHORT: u32 = 2;
 /// Where there was no better place it waits twice as long each time, so many times.
 const REFUSED_MOST: u32 = 10;
 
@@ -162,7 +164,12 @@ impl Patience {
         } else {
             self.misplaced += 1;
         }
-        if self.misplaced >= MISPLACED << self.refused && self.cpus() > 1 {
+        let most = if expected < LONG {
+            MISPLACED_SHORT
+        } else {
+            MISPLACED
+        };
+        if self.misplaced >= most << self.refused && self.cpus() > 1 {
             self.misplaced = 0;
             match server {
                 Some(Server::OneOfSeveral(cpu)) => cpus::move_to(cpu),

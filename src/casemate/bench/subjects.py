@@ -16,7 +16,7 @@ OWN = "casemate"
 
 _FORM = (
     "PATH or path=PATH[,name=NAME][,token=LABEL][,pin-file=FILE|pin-env=VARIABLE|pin-ask=yes|"
-    "pin=PIN][,process=PID][,env.X=Y]"
+    "pin=PIN][,process=PID][,cpu=N][,env.X=Y]"
 )
 
 
@@ -58,9 +58,11 @@ def parse(text: str, ask: Callable[[str], str] = _nobody) -> Subject:
     path = Path(fields.get("path", ""))
     if not path.is_file():
         raise _bad("there is no such library", str(path))
-    process = fields.get("process", "")
-    if process and not process.isdecimal():
-        raise _bad(f"process={process} is not a number", text)
+    for number in ("process", "cpu"):
+        if not fields.get(number, "0").isdecimal():
+            raise _bad(f"{number}={fields[number]} is not a number", text)
+    if "cpu" in fields and int(fields["cpu"]) not in os.sched_getaffinity(0):
+        raise _bad(f"there is no CPU {fields['cpu']} for this process", text)
     return Subject(
         name=fields.get("name") or _name(path),
         library=path.absolute(),
@@ -72,12 +74,13 @@ def parse(text: str, ask: Callable[[str], str] = _nobody) -> Subject:
             for name, value in fields.items()
             if name.startswith("env.")
         },
-        processes=(int(process),) if process else (),
+        processes=(int(fields["process"]),) if "process" in fields else (),
+        cpus=frozenset({int(fields["cpu"])}) if "cpu" in fields else None,
     )
 
 
 _PINS = ("pin", "pin-file", "pin-env", "pin-ask")
-_FIELDS = frozenset({"path", "name", "token", "process", *_PINS})
+_FIELDS = frozenset({"path", "name", "token", "process", "cpu", *_PINS})
 
 
 def _pin(fields: dict[str, str], text: str, ask: Callable[[str], str]) -> str | None:

@@ -26,7 +26,8 @@ from casemate.cli._module import json_option, reports_errors
     metavar="PATH[,...]",
     help="A PKCS#11 library to measure too; may be repeated. More: "
     "path=PATH,name=NAME,token=LABEL,pin-file=FILE (or pin-env=VARIABLE, or pin-ask=yes),"
-    "process=PID (of its server, whose CPU time is counted),env.NAME=VALUE.",
+    "process=PID (of its server, whose CPU time is counted),cpu=N (to run it on),"
+    "env.NAME=VALUE.",
 )
 @click.option(
     "--operation",
