@@ -64,7 +64,7 @@ def test_where_a_pin_comes_from(
 
 def test_a_library_may_be_measured_on_one_cpu(library: Path) -> None:
     cpu = min(os.sched_getaffinity(0))
-    assert subjects.parse(f"path={library},cpu={cpu}").cpus == {cpu}
+    assert subjects.parse(f"path={library},cpu={cpu}").cpus == frozenset({cpu})
     assert subjects.parse(str(library)).cpus is None
 
 
