@@ -151,6 +151,7 @@ impl Patience {
     /// sharing a CPU with the only worker moves to another one, where it need not sleep; one that keeps
     /// waiting on another CPU than that of its worker moves there, where waking it costs less.
     /// `expected`: what such requests usually take, in nanoseconds.
+    /// A thread that may not spin does not move.
     #[cfg(not(loom))]
     pub fn waited(&mut self, server: Option<Server>, expected: u64) {
         let here = cpus::current();
@@ -169,7 +170,7 @@ impl Patience {
         } else {
             MISPLACED
         };
-        if self.misplaced >= most << self.refused && self.cpus() > 1 {
+        if self.misplaced >= most << self.refused && self.cpus() > 1 && spin_limit() > 0 {
             self.misplaced = 0;
             match server {
                 Some(Server::OneOfSeveral(cpu)) => cpus::move_to(cpu),
