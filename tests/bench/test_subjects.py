@@ -62,6 +62,22 @@ def test_where_a_pin_comes_from(
         subjects.parse(f"path={library},pin-ask=yes")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path={library},pin=48,15 16,colour=red",
+        "pin=48,15 16,path={library},process=me",
+        "path={library},pin=48,15 16,pin=48,15 16",
+        "path=/nowhere,token=t,pin=48,15 16",
+        "path={library},pin=48,15 16,pin-env=NOT_SET_ANYWHERE",
+    ],
+)
+def test_no_error_shows_the_pin(library: Path, text: str) -> None:
+    with pytest.raises(ModuleError) as caught:
+        subjects.parse(text.format(library=library))
+    assert "15 16" not in f"{caught.value} {caught.value!r} {caught.value.__dict__}"
+
+
 def test_a_library_may_be_measured_on_one_cpu(library: Path) -> None:
     cpu = min(os.sched_getaffinity(0))
     assert subjects.parse(f"path={library},cpu={cpu}").cpus == frozenset({cpu})

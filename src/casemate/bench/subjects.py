@@ -114,7 +114,14 @@ def _name(path: Path) -> str:
 
 
 def _bad(what: str, where: str) -> ModuleError:
-    return ModuleError(Code.BAD_REQUEST, what, where=where, advice=f"--module {_FORM}")
+    return ModuleError(
+        Code.BAD_REQUEST, _hidden(what), where=_hidden(where), advice=f"--module {_FORM}"
+    )
+
+
+def _hidden(text: str) -> str:
+    """Take a PIN out of what is shown: up to the next field, for a PIN may have a comma."""
+    return re.sub(r"(?<![\w.-])pin=.*?(?=,[a-z][A-Za-z0-9_.-]*=|$)", "pin=(not shown)", text)
 
 
 def own(
