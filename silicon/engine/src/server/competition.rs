@@ -26,7 +26,7 @@ const CALM: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Competition {
     working: AtomicU32,
-    /// Length of `helpers`.
+    /// 1 if `helpers` may have some, so that nobody needs the lock to see that it has none.
     whole: AtomicU32,
     /// Those that are whole.
     helpers: Mutex<Vec<Arc<Helper>>>,

@@ -157,7 +157,7 @@ struct Desk<'a> {
     /// Sleeps one after the other beside a client on this CPU, and when it moved away from one.
     together: u32,
     moved: Moment,
-    /// The CPU for which it says in `places` that it looks for requests there.
+    /// The CPU for which it says in `places` that it is awake there.
     place: Option<u32>,
     /// Since when, and for how many nanoseconds, a helper takes itself to be needed.
     needed: (Moment, u64),
@@ -244,17 +244,17 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// It looks for requests on this CPU, and other workers leave it some.
+    /// It is awake on this CPU, and other workers leave it requests.
     fn take_place(&mut self) {
         let cpu = cpus::current();
         if self.place != Some(cpu) {
             self.leave_place();
-            self.partition.workers.places.look(cpu);
+            self.partition.workers.places.take(cpu);
             self.place = Some(cpu);
         }
     }
 
-    /// It does not look for requests.
+    /// It sleeps, or is elsewhere: nothing is left to it.
     fn leave_place(&mut self) {
         if let Some(cpu) = self.place.take() {
             self.partition.workers.places.leave(cpu);
