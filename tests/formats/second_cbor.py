@@ -99,6 +99,9 @@ class _Reader:
             if isinstance(key, bool) or not isinstance(key, (int, str, bytes)):
                 raise CborError("a map key is no number and no string", key_at)
             if key in result:
-                raise CborError(f"the key {key!r} stands twice", key_at)
+                shown = repr(key)
+                if len(shown) > 40:
+                    shown = f"{shown[:40]}..."
+                raise CborError(f"the key {shown} stands twice", key_at)
             result[key] = self.item(depth + 1)
         return result

@@ -66,6 +66,15 @@ def test_what_is_not_strict_is_refused(data: str, message: str) -> None:
         cbor.decode(bytes.fromhex(data))
 
 
+@pytest.mark.parametrize("key", ["k" * 39, "é" * 100_000, bytes(100_000)])
+def test_an_error_about_a_key_shows_its_beginning_alone(key: str | bytes) -> None:
+    with pytest.raises(CborError) as raised:
+        cbor.decode(b"\xa2" + 2 * (cbor2.dumps(key) + b"\0"))
+    offset = 2 + len(cbor2.dumps(key))
+    shown = repr(key)[:40]
+    assert str(raised.value) == f"at offset {offset}: the key {shown}... stands twice"
+
+
 def test_depth_items_and_size_are_bounded() -> None:
     with pytest.raises(CborError, match="deeper than 32"):
         cbor.decode(b"\x81" * 100 + b"\x00")

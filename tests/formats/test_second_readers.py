@@ -45,6 +45,11 @@ def edited(data: bytes, edits: list[tuple[int, int]], cut: int | None) -> bytes:
     return bytes(found if cut is None else found[: cut % (len(found) + 1)])
 
 
+def twice(key: Any) -> bytes:
+    """A map with the same key two times."""
+    return b"\xa2" + 2 * (cbor2.dumps(key) + b"\0")
+
+
 def cbor_of(reader: Any, data: bytes, **bounds: int) -> tuple[Any, ...]:
     try:
         value = reader.decode(data, **bounds)
@@ -91,6 +96,9 @@ def test_both_take_any_bytes_for_cbor_alike(data: bytes, most_items: int) -> Non
         pytest.param(b"\xa2\x41a\0\x41a\0", id="a key of bytes twice"),
         pytest.param(b"\xa2\x61'\0\x61'\0", id="a key of text twice"),
         pytest.param(b"\xa2\x38\x63\0\x38\x63\0", id="a number twice"),
+        pytest.param(twice("é" * 38), id="the longest key that an error shows whole"),
+        pytest.param(twice("é" * 39), id="a key that an error cuts"),
+        pytest.param(twice(bytes(5000)), id="a long key of bytes twice"),
         pytest.param(b"\x63\xed\xa0\x80", id="half a surrogate pair"),
         pytest.param(bytes(cbor.LARGEST + 1), id="too large"),
     ],

@@ -38,6 +38,17 @@ fn refuse<T>(message: impl Into<String>, offset: usize) -> PyResult<T> {
     Err(CborError::new_err((message.into(), offset)))
 }
 
+/// Most characters of a key that an error shows.
+const KEY_SHOWN: usize = 40;
+
+/// The text, cut where it is longer than an error shows.
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(KEY_SHOWN) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// An item, and whether it may be a map's key: a number or a string.
 struct Item<'py> {
     value: Bound<'py, PyAny>,
@@ -167,8 +178,8 @@ impl<'a, 'py> Reader<'a, 'py> {
                 return refuse("a map key is no number and no string", key_at);
             }
             if found.contains(&key.value)? {
-                let shown = key.value.repr()?;
-                return refuse(format!("the key {} stands twice", shown.to_str()?), key_at);
+                let shown = shortened(key.value.repr()?.to_str()?);
+                return refuse(format!("the key {shown} stands twice"), key_at);
             }
             found.set_item(key.value, self.item(depth.saturating_add(1))?.value)?;
         }
