@@ -65,6 +65,12 @@ impl std::ops::Deref for Value {
     }
 }
 
+impl AsRef<[u8]> for Value {
+    fn as_ref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
 /// The digest of one input, which may be memory that others change.
 pub fn digest(hash: Hash, input: Input<'_>) -> Result<Value, Error> {
     let mut state = Digest::new(hash)?;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use casemate_transport::message::Usage;
 use cryptoki_sys::*;
 
-use super::hashed::{self, DigestSigner};
-use super::{Environment, Info, Made, Mechanism, Stream, wrong_key};
+use super::hashed::{DigestSigner, Hashing, Scheme};
+use super::pairs::{Pair, PairGeneration};
+use super::{Environment, Info, Mechanism, secret, wrong_key};
 use crate::attributes::Attributes;
 use crate::failure::Failure;
 use crate::keys::{Key, curve_of};
@@ -15,81 +16,36 @@ use crate::lc::{Input, Output, ec};
 
 /// The family's mechanisms.
 pub const TABLE: &[&dyn Mechanism] = &[
-    &KeyPairGeneration,
+    &PairGeneration {
+        kind: CKM_EC_KEY_PAIR_GEN,
+        sizes: SIZES,
+        flags: CURVES,
+        make: generate,
+    },
     &Ecdsa,
-    &EcdsaHash {
-        kind: CKM_ECDSA_SHA1,
-        hash: Hash::Sha1,
-    },
-    &EcdsaHash {
-        kind: CKM_ECDSA_SHA224,
-        hash: Hash::Sha224,
-    },
-    &EcdsaHash {
-        kind: CKM_ECDSA_SHA256,
-        hash: Hash::Sha256,
-    },
-    &EcdsaHash {
-        kind: CKM_ECDSA_SHA384,
-        hash: Hash::Sha384,
-    },
-    &EcdsaHash {
-        kind: CKM_ECDSA_SHA512,
-        hash: Hash::Sha512,
-    },
-    &EcdsaHash {
-        kind: CKM_ECDSA_SHA3_224,
-        hash: Hash::Sha3_224,
-    },
-    &EcdsaHash {
-        kind: CKM_ECDSA_SHA3_256,
-        hash: Hash::Sha3_256,
-    },
-    &EcdsaHash {
-        kind: CKM_ECDSA_SHA3_384,
-        hash: Hash::Sha3_384,
-    },
-    &EcdsaHash {
-        kind: CKM_ECDSA_SHA3_512,
-        hash: Hash::Sha3_512,
-    },
+    &Hashing::new(CKM_ECDSA_SHA1, Hash::Sha1, Signer),
+    &Hashing::new(CKM_ECDSA_SHA224, Hash::Sha224, Signer),
+    &Hashing::new(CKM_ECDSA_SHA256, Hash::Sha256, Signer),
+    &Hashing::new(CKM_ECDSA_SHA384, Hash::Sha384, Signer),
+    &Hashing::new(CKM_ECDSA_SHA512, Hash::Sha512, Signer),
+    &Hashing::new(CKM_ECDSA_SHA3_224, Hash::Sha3_224, Signer),
+    &Hashing::new(CKM_ECDSA_SHA3_256, Hash::Sha3_256, Signer),
+    &Hashing::new(CKM_ECDSA_SHA3_384, Hash::Sha3_384, Signer),
+    &Hashing::new(CKM_ECDSA_SHA3_512, Hash::Sha3_512, Signer),
 ];
 
+/// Smallest and largest field in bits.
+const SIZES: (u32, u32) = (256, 521);
 const CURVES: u64 = CKF_EC_F_P | CKF_EC_NAMEDCURVE | CKF_EC_UNCOMPRESS | CKF_EC_COMPRESS;
 
-struct KeyPairGeneration;
-
-impl Mechanism for KeyPairGeneration {
-    fn kind(&self) -> CK_MECHANISM_TYPE {
-        CKM_EC_KEY_PAIR_GEN
-    }
-
-    fn info(&self) -> Info {
-        Info {
-            min: 256,
-            max: 521,
-            flags: CKF_GENERATE_KEY_PAIR | CURVES,
-        }
-    }
-
-    fn generate_pair(
-        &self,
-        _: &dyn Environment,
-        parameters: &[u8],
-        public: &Attributes,
-        _: &Attributes,
-    ) -> Result<(Made, Made), Failure> {
-        if !parameters.is_empty() {
-            return Err(CKR_MECHANISM_PARAM_INVALID.into());
-        }
-        let curve = curve_of(public)?;
-        let private = ec::PrivateKey::generate(curve)?;
-        let public = ec::PublicKey::from_point(curve, &private.public_point()?)?;
-        Ok((
-            Key::EcPublic(public).made()?,
-            Key::EcPrivate(private).made()?,
-        ))
-    }
+fn generate(_: &dyn Environment, template: &Attributes) -> Result<Pair, Failure> {
+    let curve = curve_of(template)?;
+    let private = ec::PrivateKey::generate(curve)?;
+    let public = ec::PublicKey::from_point(curve, &private.public_point()?)?;
+    Ok((
+        Key::EcPublic(public).made()?,
+        Key::EcPrivate(private).made()?,
+    ))
 }
 
 /// What signs and verifies digests on a curve.
@@ -97,7 +53,7 @@ impl Mechanism for KeyPairGeneration {
 struct Signer;
 
 impl DigestSigner for Signer {
-    fn signature_length(&self, key: &Key) -> Result<usize, Failure> {
+    fn signature_length(key: &Key) -> Result<usize, Failure> {
         match key {
             Key::EcPrivate(key) => Ok(2 * key.curve().bytes()),
             _ => Err(wrong_key()),
@@ -137,9 +93,7 @@ impl DigestSigner for Signer {
 }
 
 fn check(usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
-    if !parameters.is_empty() {
-        return Err(CKR_MECHANISM_PARAM_INVALID.into());
-    }
+    secret::none(parameters)?;
     match (usage, key) {
         (Usage::Sign, Some(Key::EcPrivate(_))) | (Usage::Verify, Some(Key::EcPublic(_))) => Ok(()),
         (Usage::Sign | Usage::Verify, _) => Err(wrong_key()),
@@ -147,8 +101,35 @@ fn check(usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failu
     }
 }
 
-fn output_length(key: Option<&Key>) -> Result<(usize, bool), Failure> {
-    Ok((Signer.signature_length(key.ok_or_else(wrong_key)?)?, true))
+fn info() -> Info {
+    Info {
+        min: SIZES.0,
+        max: SIZES.1,
+        flags: CKF_SIGN | CKF_VERIFY | CURVES,
+    }
+}
+
+/// The mechanisms that hash the message themselves.
+impl Scheme for Signer {
+    type Signer = Self;
+
+    fn info(&self) -> Info {
+        info()
+    }
+
+    fn check(
+        &self,
+        _: Hash,
+        usage: Usage,
+        key: Option<&Key>,
+        parameters: &[u8],
+    ) -> Result<(), Failure> {
+        check(usage, key, parameters)
+    }
+
+    fn signer(&self, _: Hash, _: &[u8]) -> Result<Self, Failure> {
+        Ok(*self)
+    }
 }
 
 /// CKM_ECDSA: over a digest that the caller made.
@@ -160,11 +141,7 @@ impl Mechanism for Ecdsa {
     }
 
     fn info(&self) -> Info {
-        Info {
-            min: 256,
-            max: 521,
-            flags: CKF_SIGN | CKF_VERIFY | CURVES,
-        }
+        info()
     }
 
     fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
@@ -178,7 +155,8 @@ impl Mechanism for Ecdsa {
         _: &[u8],
         _: usize,
     ) -> Result<(usize, bool), Failure> {
-        output_length(key)
+        let length = Signer::signature_length(key.ok_or_else(wrong_key)?)?;
+        Ok((length, true))
     }
 
     fn sign(
@@ -222,73 +200,4 @@ fn digest<'a>(buffer: &'a mut [u8; DIGEST_MAX], input: Input<'_>) -> Result<&'a 
     }
     input.copy_to(buffer);
     buffer.get(..length).ok_or(Failure::new(CKR_DATA_LEN_RANGE))
-}
-
-/// CKM_ECDSA_SHA...: hashes the message itself.
-struct EcdsaHash {
-    kind: CK_MECHANISM_TYPE,
-    hash: Hash,
-}
-
-impl Mechanism for EcdsaHash {
-    fn kind(&self) -> CK_MECHANISM_TYPE {
-        self.kind
-    }
-
-    fn info(&self) -> Info {
-        Info {
-            min: 256,
-            max: 521,
-            flags: CKF_SIGN | CKF_VERIFY | CURVES,
-        }
-    }
-
-    fn legacy(&self) -> bool {
-        self.hash == Hash::Sha1
-    }
-
-    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
-        check(usage, key, parameters)
-    }
-
-    fn output_length(
-        &self,
-        _: Usage,
-        key: Option<&Key>,
-        _: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        output_length(key)
-    }
-
-    fn sign(
-        &self,
-        _: &dyn Environment,
-        key: &Arc<Key>,
-        _: &[u8],
-        input: Input<'_>,
-        output: &mut Output<'_>,
-    ) -> Result<(), Failure> {
-        hashed::sign(&Signer, self.hash, key, input, output)
-    }
-
-    fn verify(
-        &self,
-        _: &dyn Environment,
-        key: &Arc<Key>,
-        _: &[u8],
-        input: Input<'_>,
-        signature: &[u8],
-    ) -> Result<(), Failure> {
-        hashed::verify(&Signer, self.hash, key, input, signature)
-    }
-
-    fn begin(
-        &self,
-        usage: Usage,
-        key: Option<&Arc<Key>>,
-        _: &[u8],
-    ) -> Result<Box<dyn Stream>, Failure> {
-        hashed::begin(Signer, self.hash, usage, key)
-    }
 }

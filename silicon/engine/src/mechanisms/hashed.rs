@@ -1,20 +1,21 @@
-//! Mechanisms that hash first and then sign the digest: ECDSA and RSA share this.
+//! Mechanisms that hash the message and then sign the digest: a family (ECDSA, RSA) is a `Scheme`,
+//! and `Hashing` makes the mechanism of it and a hash. The message is hashed where it stands.
 
 use std::sync::Arc;
 
 use casemate_transport::message::Usage;
 use cryptoki_sys::*;
 
-use super::Stream;
+use super::{Environment, Info, Mechanism, Stream, wrong_key};
 use crate::failure::Failure;
 use crate::keys::Key;
 use crate::lc::digest::{Digest, Hash, digest};
 use crate::lc::{Input, Output};
 
 /// What a family does with a digest.
-pub trait DigestSigner: Sync {
+pub trait DigestSigner: Copy + Send + Sync + 'static {
     /// Bytes of a signature by this key.
-    fn signature_length(&self, key: &Key) -> Result<usize, Failure>;
+    fn signature_length(key: &Key) -> Result<usize, Failure>;
     /// Signs a digest.
     fn sign_digest(
         &self,
@@ -33,48 +34,112 @@ pub trait DigestSigner: Sync {
     ) -> Result<(), Failure>;
 }
 
-/// One whole signature over a message, which is hashed where it stands.
-pub fn sign(
-    signer: &dyn DigestSigner,
-    hash: Hash,
-    key: &Key,
-    input: Input<'_>,
-    output: &mut Output<'_>,
-) -> Result<(), Failure> {
-    signer.sign_digest(key, hash, &digest(hash, input)?, output)
+/// What a family's mechanisms have in common, whatever their hash.
+pub trait Scheme: Sync {
+    /// What signs the digests.
+    type Signer: DigestSigner;
+
+    /// As in `Mechanism`.
+    fn info(&self) -> Info;
+    /// As in `Mechanism`.
+    fn check(
+        &self,
+        hash: Hash,
+        usage: Usage,
+        key: Option<&Key>,
+        parameters: &[u8],
+    ) -> Result<(), Failure>;
+    /// The signer that the parameters describe.
+    fn signer(&self, hash: Hash, parameters: &[u8]) -> Result<Self::Signer, Failure>;
 }
 
-/// One whole verification.
-pub fn verify(
-    signer: &dyn DigestSigner,
+/// The mechanism of a scheme with one hash.
+pub struct Hashing<S> {
+    kind: CK_MECHANISM_TYPE,
     hash: Hash,
-    key: &Key,
-    input: Input<'_>,
-    signature: &[u8],
-) -> Result<(), Failure> {
-    signer.verify_digest(key, hash, &digest(hash, input)?, signature)
+    scheme: S,
 }
 
-/// Begins a signature or verification in parts.
-pub fn begin<S: DigestSigner + Send + Copy + 'static>(
-    signer: S,
-    hash: Hash,
-    usage: Usage,
-    key: Option<&Arc<Key>>,
-) -> Result<Box<dyn Stream>, Failure> {
-    let key = key.ok_or(Failure::new(CKR_KEY_HANDLE_INVALID))?.clone();
-    let length = if usage == Usage::Sign {
-        signer.signature_length(&key)?
-    } else {
-        0
-    };
-    Ok(Box::new(HashedStream {
-        signer,
-        hash,
-        key,
-        length,
-        state: Digest::new(hash)?,
-    }))
+impl<S> Hashing<S> {
+    /// Of this type.
+    pub const fn new(kind: CK_MECHANISM_TYPE, hash: Hash, scheme: S) -> Self {
+        Self { kind, hash, scheme }
+    }
+}
+
+impl<S: Scheme> Mechanism for Hashing<S> {
+    fn kind(&self) -> CK_MECHANISM_TYPE {
+        self.kind
+    }
+
+    fn info(&self) -> Info {
+        self.scheme.info()
+    }
+
+    fn legacy(&self) -> bool {
+        self.hash == Hash::Sha1
+    }
+
+    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
+        self.scheme.check(self.hash, usage, key, parameters)
+    }
+
+    fn output_length(
+        &self,
+        _: Usage,
+        key: Option<&Key>,
+        _: &[u8],
+        _: usize,
+    ) -> Result<(usize, bool), Failure> {
+        let length = S::Signer::signature_length(key.ok_or_else(wrong_key)?)?;
+        Ok((length, true))
+    }
+
+    fn sign(
+        &self,
+        _: &dyn Environment,
+        key: &Arc<Key>,
+        parameters: &[u8],
+        input: Input<'_>,
+        output: &mut Output<'_>,
+    ) -> Result<(), Failure> {
+        let signer = self.scheme.signer(self.hash, parameters)?;
+        signer.sign_digest(key, self.hash, &digest(self.hash, input)?, output)
+    }
+
+    fn verify(
+        &self,
+        _: &dyn Environment,
+        key: &Arc<Key>,
+        parameters: &[u8],
+        input: Input<'_>,
+        signature: &[u8],
+    ) -> Result<(), Failure> {
+        let signer = self.scheme.signer(self.hash, parameters)?;
+        signer.verify_digest(key, self.hash, &digest(self.hash, input)?, signature)
+    }
+
+    fn begin(
+        &self,
+        usage: Usage,
+        key: Option<&Arc<Key>>,
+        parameters: &[u8],
+    ) -> Result<Box<dyn Stream>, Failure> {
+        let signer = self.scheme.signer(self.hash, parameters)?;
+        let key = key.ok_or(Failure::new(CKR_KEY_HANDLE_INVALID))?.clone();
+        let length = if usage == Usage::Sign {
+            S::Signer::signature_length(&key)?
+        } else {
+            0
+        };
+        Ok(Box::new(HashedStream {
+            signer,
+            hash: self.hash,
+            key,
+            length,
+            state: Digest::new(self.hash)?,
+        }))
+    }
 }
 
 struct HashedStream<S> {
@@ -85,7 +150,7 @@ struct HashedStream<S> {
     state: Digest,
 }
 
-impl<S: DigestSigner + Send> Stream for HashedStream<S> {
+impl<S: DigestSigner> Stream for HashedStream<S> {
     fn update(&mut self, input: Input<'_>, _: &mut Output<'_>) -> Result<(), Failure> {
         Ok(self.state.update(input)?)
     }

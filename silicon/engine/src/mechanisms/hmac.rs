@@ -1,17 +1,15 @@
 //! HMAC, whole and truncated, and its keys (PKCS#11 3.2, sections 6.20 to 6.32).
 
-use std::sync::Arc;
-
-use casemate_transport::message::Usage;
 use cryptoki_sys::*;
 
+use super::Mechanism;
+use super::mac::{Mac, MacAlgorithm, MacState};
 use super::secret::{self, Generation};
-use super::{Environment, Info, Mechanism, Stream};
 use crate::failure::Failure;
-use crate::keys::Key;
 use crate::keys::secret::SECRET_MAX;
+use crate::keys::{Key, SecretKey};
 use crate::lc::digest::{Hash, Value};
-use crate::lc::{Input, Output, hmac};
+use crate::lc::{self, Input, hmac};
 
 /// The family's mechanisms.
 pub const TABLE: &[&dyn Mechanism] = &[
@@ -75,20 +73,18 @@ pub const TABLE: &[&dyn Mechanism] = &[
 /// Bytes of a key.
 const SIZES: (u32, u32) = (1, SECRET_MAX as u32);
 
-const fn mac(kind: CK_MECHANISM_TYPE, hash: Hash, key: CK_KEY_TYPE) -> Hmac {
-    Hmac {
+const fn mac(kind: CK_MECHANISM_TYPE, hash: Hash, key: CK_KEY_TYPE) -> Mac<Hmac> {
+    Mac {
         kind,
-        hash,
-        key,
+        algorithm: Hmac { hash, key },
         general: false,
     }
 }
 
-const fn general(kind: CK_MECHANISM_TYPE, hash: Hash, key: CK_KEY_TYPE) -> Hmac {
-    Hmac {
+const fn general(kind: CK_MECHANISM_TYPE, hash: Hash, key: CK_KEY_TYPE) -> Mac<Hmac> {
+    Mac {
         kind,
-        hash,
-        key,
+        algorithm: Hmac { hash, key },
         general: true,
     }
 }
@@ -103,127 +99,42 @@ const fn generation(kind: CK_MECHANISM_TYPE, hash: Hash, makes: CK_KEY_TYPE) -> 
 }
 
 struct Hmac {
-    kind: CK_MECHANISM_TYPE,
     hash: Hash,
     /// The key type that belongs to the hash; a generic secret fits each.
     key: CK_KEY_TYPE,
-    /// Whether the parameter says how many bytes of the MAC are wanted.
-    general: bool,
 }
 
-impl Hmac {
-    fn length(&self, parameters: &[u8]) -> Result<usize, Failure> {
-        if self.general {
-            secret::mac_length(parameters, self.hash.bytes())
-        } else {
-            secret::none(parameters)?;
-            Ok(self.hash.bytes())
-        }
+impl MacAlgorithm for Hmac {
+    type Value = Value;
+    type State = hmac::Hmac;
+
+    const SIZES: (u32, u32) = SIZES;
+
+    fn bytes(&self) -> usize {
+        self.hash.bytes()
     }
 
-    fn run(
-        &self,
-        key: &Key,
-        parameters: &[u8],
-        input: Input<'_>,
-    ) -> Result<(Value, usize), Failure> {
-        let length = self.length(parameters)?;
-        let key = secret::of_type(Some(key), &[self.key, CKK_GENERIC_SECRET])?;
-        Ok((key.with_hmac(self.hash, |key| key.mac(input))?, length))
-    }
-}
-
-impl Mechanism for Hmac {
-    fn kind(&self) -> CK_MECHANISM_TYPE {
-        self.kind
+    fn key<'a>(&self, key: Option<&'a Key>) -> Result<&'a SecretKey, Failure> {
+        secret::of_type(key, &[self.key, CKK_GENERIC_SECRET])
     }
 
-    fn info(&self) -> Info {
-        Info {
-            min: SIZES.0,
-            max: SIZES.1,
-            flags: CKF_SIGN | CKF_VERIFY,
-        }
+    fn mac(&self, key: &SecretKey, input: Input<'_>) -> Result<Value, lc::Error> {
+        key.with_hmac(self.hash, |key| key.mac(input))
     }
 
-    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
-        if !matches!(usage, Usage::Sign | Usage::Verify) {
-            return Err(CKR_MECHANISM_INVALID.into());
-        }
-        self.length(parameters)?;
-        secret::of_type(key, &[self.key, CKK_GENERIC_SECRET]).map(|_| ())
-    }
-
-    fn output_length(
-        &self,
-        _: Usage,
-        _: Option<&Key>,
-        parameters: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Ok((self.length(parameters)?, true))
-    }
-
-    fn sign(
-        &self,
-        _: &dyn Environment,
-        key: &Arc<Key>,
-        parameters: &[u8],
-        input: Input<'_>,
-        output: &mut Output<'_>,
-    ) -> Result<(), Failure> {
-        let (value, length) = self.run(key, parameters, input)?;
-        Ok(output.write(value.get(..length).unwrap_or(&value))?)
-    }
-
-    fn verify(
-        &self,
-        _: &dyn Environment,
-        key: &Arc<Key>,
-        parameters: &[u8],
-        input: Input<'_>,
-        signature: &[u8],
-    ) -> Result<(), Failure> {
-        let (value, length) = self.run(key, parameters, input)?;
-        secret::compare(value.get(..length).unwrap_or(&value), signature)
-    }
-
-    fn begin(
-        &self,
-        usage: Usage,
-        key: Option<&Arc<Key>>,
-        parameters: &[u8],
-    ) -> Result<Box<dyn Stream>, Failure> {
-        self.check(usage, key.map(Arc::as_ref), parameters)?;
-        let key = secret::of_type(key.map(Arc::as_ref), &[self.key, CKK_GENERIC_SECRET])?;
-        Ok(Box::new(Running {
-            state: key.with_hmac(self.hash, |key| Ok(key.begin()))?,
-            length: self.length(parameters)?,
-        }))
+    fn begin(&self, key: &SecretKey) -> Result<hmac::Hmac, lc::Error> {
+        key.with_hmac(self.hash, |key| Ok(key.begin()))
     }
 }
 
-struct Running {
-    state: hmac::Hmac,
-    length: usize,
-}
+impl MacState for hmac::Hmac {
+    type Value = Value;
 
-impl Stream for Running {
-    fn update(&mut self, input: Input<'_>, _: &mut Output<'_>) -> Result<(), Failure> {
-        Ok(self.state.update(input)?)
+    fn update(&mut self, input: Input<'_>) -> Result<(), lc::Error> {
+        hmac::Hmac::update(self, input)
     }
 
-    fn finish(self: Box<Self>, output: &mut Output<'_>) -> Result<(), Failure> {
-        let value = self.state.finish()?;
-        Ok(output.write(value.get(..self.length).unwrap_or(&value))?)
-    }
-
-    fn verify(self: Box<Self>, signature: &[u8]) -> Result<(), Failure> {
-        let value = self.state.finish()?;
-        secret::compare(value.get(..self.length).unwrap_or(&value), signature)
-    }
-
-    fn output_length(&self, input: Option<usize>) -> usize {
-        input.map_or(self.length, |_| 0)
+    fn finish(self) -> Result<Value, lc::Error> {
+        hmac::Hmac::finish(self)
     }
 }

@@ -3,16 +3,14 @@
 //! Signatures are hedged. A caller that requires deterministic ones (CKH_DETERMINISTIC_REQUIRED) is
 //! refused: AWS-LC has no such mode, and silently hedging would be another signature.
 
-use std::sync::Arc;
-
-use casemate_transport::layout::MESSAGE_MAX;
 use casemate_transport::message::Usage;
 use casemate_transport::parameters::Parameters;
 use cryptoki_sys::*;
 
-use super::buffered::{self, MessageSigner};
 use super::digest::hash_of;
-use super::{Environment, Info, Made, Mechanism, Stream, wrong_key};
+use super::pairs::{Pair, PairGeneration};
+use super::whole_message::{MessageSigner, WholeMessage};
+use super::{Environment, Info, Mechanism, wrong_key};
 use crate::attributes::Attributes;
 use crate::failure::Failure;
 use crate::keys::Key;
@@ -23,84 +21,37 @@ use crate::lc::{Input, Output, Secret};
 
 /// The family's mechanisms.
 pub const TABLE: &[&dyn Mechanism] = &[
-    &KeyPairGeneration,
-    &Signature {
-        kind: CKM_ML_DSA,
-        input: Form::Message,
+    &PairGeneration {
+        kind: CKM_ML_DSA_KEY_PAIR_GEN,
+        sizes: SIZES,
+        flags: 0,
+        make: generate,
     },
-    &Signature {
-        kind: CKM_HASH_ML_DSA,
-        input: Form::Digest,
-    },
-    &Signature {
-        kind: CKM_HASH_ML_DSA_SHA224,
-        input: Form::Hashed(Hash::Sha224),
-    },
-    &Signature {
-        kind: CKM_HASH_ML_DSA_SHA256,
-        input: Form::Hashed(Hash::Sha256),
-    },
-    &Signature {
-        kind: CKM_HASH_ML_DSA_SHA384,
-        input: Form::Hashed(Hash::Sha384),
-    },
-    &Signature {
-        kind: CKM_HASH_ML_DSA_SHA512,
-        input: Form::Hashed(Hash::Sha512),
-    },
-    &Signature {
-        kind: CKM_HASH_ML_DSA_SHA3_224,
-        input: Form::Hashed(Hash::Sha3_224),
-    },
-    &Signature {
-        kind: CKM_HASH_ML_DSA_SHA3_256,
-        input: Form::Hashed(Hash::Sha3_256),
-    },
-    &Signature {
-        kind: CKM_HASH_ML_DSA_SHA3_384,
-        input: Form::Hashed(Hash::Sha3_384),
-    },
-    &Signature {
-        kind: CKM_HASH_ML_DSA_SHA3_512,
-        input: Form::Hashed(Hash::Sha3_512),
-    },
+    &signature(CKM_ML_DSA, Form::Message),
+    &signature(CKM_HASH_ML_DSA, Form::Digest),
+    &signature(CKM_HASH_ML_DSA_SHA224, Form::Hashed(Hash::Sha224)),
+    &signature(CKM_HASH_ML_DSA_SHA256, Form::Hashed(Hash::Sha256)),
+    &signature(CKM_HASH_ML_DSA_SHA384, Form::Hashed(Hash::Sha384)),
+    &signature(CKM_HASH_ML_DSA_SHA512, Form::Hashed(Hash::Sha512)),
+    &signature(CKM_HASH_ML_DSA_SHA3_224, Form::Hashed(Hash::Sha3_224)),
+    &signature(CKM_HASH_ML_DSA_SHA3_256, Form::Hashed(Hash::Sha3_256)),
+    &signature(CKM_HASH_ML_DSA_SHA3_384, Form::Hashed(Hash::Sha3_384)),
+    &signature(CKM_HASH_ML_DSA_SHA3_512, Form::Hashed(Hash::Sha3_512)),
 ];
 
-struct KeyPairGeneration;
+/// Smallest and largest parameter set.
+const SIZES: (u32, u32) = (CKP_ML_DSA_44 as u32, CKP_ML_DSA_87 as u32);
 
-impl Mechanism for KeyPairGeneration {
-    fn kind(&self) -> CK_MECHANISM_TYPE {
-        CKM_ML_DSA_KEY_PAIR_GEN
-    }
-
-    fn info(&self) -> Info {
-        Info {
-            min: CKP_ML_DSA_44 as u32,
-            max: CKP_ML_DSA_87 as u32,
-            flags: CKF_GENERATE_KEY_PAIR,
-        }
-    }
-
-    fn generate_pair(
-        &self,
-        environment: &dyn Environment,
-        parameters: &[u8],
-        public: &Attributes,
-        _: &Attributes,
-    ) -> Result<(Made, Made), Failure> {
-        if !parameters.is_empty() {
-            return Err(CKR_MECHANISM_PARAM_INVALID.into());
-        }
-        let level = mldsa_level(public)?;
-        let mut seed = Secret::zeroed(mldsa::SEED);
-        environment.random(seed.expose_mut())?;
-        let private = PrivateKey::from_new_seed(level, seed.expose())?;
-        let public = PublicKey::new(level, &private.public_key()?)?;
-        Ok((
-            Key::MlDsaPublic(public).made()?,
-            Key::MlDsaPrivate(private).made()?,
-        ))
-    }
+fn generate(environment: &dyn Environment, template: &Attributes) -> Result<Pair, Failure> {
+    let level = mldsa_level(template)?;
+    let mut seed = Secret::zeroed(mldsa::SEED);
+    environment.random(seed.expose_mut())?;
+    let private = PrivateKey::from_new_seed(level, seed.expose())?;
+    let public = PublicKey::new(level, &private.public_key()?)?;
+    Ok((
+        Key::MlDsaPublic(public).made()?,
+        Key::MlDsaPrivate(private).made()?,
+    ))
 }
 
 /// What the data of the operation is.
@@ -118,6 +69,10 @@ enum Form {
 struct Signature {
     kind: CK_MECHANISM_TYPE,
     input: Form,
+}
+
+const fn signature(kind: CK_MECHANISM_TYPE, input: Form) -> WholeMessage<Signature> {
+    WholeMessage(Signature { kind, input })
 }
 
 /// The hash (for `Form::Digest`) and the context that the parameters say.
@@ -170,6 +125,29 @@ impl Signature {
 }
 
 impl MessageSigner for Signature {
+    fn kind(&self) -> CK_MECHANISM_TYPE {
+        self.kind
+    }
+
+    fn info(&self) -> Info {
+        Info {
+            min: SIZES.0,
+            max: SIZES.1,
+            flags: CKF_SIGN | CKF_VERIFY,
+        }
+    }
+
+    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
+        match (usage, key) {
+            (Usage::Sign, Some(Key::MlDsaPrivate(_)))
+            | (Usage::Verify, Some(Key::MlDsaPublic(_))) => {
+                decode(self.input, parameters).map(|_| ())
+            }
+            (Usage::Sign | Usage::Verify, _) => Err(wrong_key()),
+            _ => Err(CKR_MECHANISM_INVALID.into()),
+        }
+    }
+
     fn signature_length(&self, key: &Key) -> Result<usize, Failure> {
         match key {
             Key::MlDsaPrivate(key) => Ok(key.level().signature_bytes()),
@@ -216,71 +194,5 @@ impl MessageSigner for Signature {
             Some(mu) => Ok(key.verify_mu(&mu, signature)?),
             None => Ok(key.verify(message, context, signature)?),
         }
-    }
-}
-
-impl Mechanism for Signature {
-    fn kind(&self) -> CK_MECHANISM_TYPE {
-        self.kind
-    }
-
-    fn info(&self) -> Info {
-        Info {
-            min: CKP_ML_DSA_44 as u32,
-            max: CKP_ML_DSA_87 as u32,
-            flags: CKF_SIGN | CKF_VERIFY,
-        }
-    }
-
-    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
-        match (usage, key) {
-            (Usage::Sign, Some(Key::MlDsaPrivate(_)))
-            | (Usage::Verify, Some(Key::MlDsaPublic(_))) => {
-                decode(self.input, parameters).map(|_| ())
-            }
-            (Usage::Sign | Usage::Verify, _) => Err(wrong_key()),
-            _ => Err(CKR_MECHANISM_INVALID.into()),
-        }
-    }
-
-    fn output_length(
-        &self,
-        _: Usage,
-        key: Option<&Key>,
-        _: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Ok((self.signature_length(key.ok_or_else(wrong_key)?)?, true))
-    }
-
-    fn sign(
-        &self,
-        _: &dyn Environment,
-        key: &Arc<Key>,
-        parameters: &[u8],
-        input: Input<'_>,
-        output: &mut Output<'_>,
-    ) -> Result<(), Failure> {
-        self.sign_message(key, parameters, input.to_secret().expose(), output)
-    }
-
-    fn verify(
-        &self,
-        _: &dyn Environment,
-        key: &Arc<Key>,
-        parameters: &[u8],
-        input: Input<'_>,
-        signature: &[u8],
-    ) -> Result<(), Failure> {
-        self.verify_message(key, parameters, input.to_secret().expose(), signature)
-    }
-
-    fn begin(
-        &self,
-        usage: Usage,
-        key: Option<&Arc<Key>>,
-        parameters: &[u8],
-    ) -> Result<Box<dyn Stream>, Failure> {
-        buffered::begin(*self, usage, key, parameters, MESSAGE_MAX)
     }
 }

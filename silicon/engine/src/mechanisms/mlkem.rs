@@ -3,7 +3,8 @@
 use casemate_transport::message::Usage;
 use cryptoki_sys::*;
 
-use super::{Environment, Info, Made, Mechanism, wrong_key};
+use super::pairs::{Pair, PairGeneration};
+use super::{Environment, Info, Mechanism, secret, wrong_key};
 use crate::attributes::Attributes;
 use crate::failure::Failure;
 use crate::keys::Key;
@@ -12,43 +13,29 @@ use crate::lc::Secret;
 use crate::lc::mlkem::{self, PrivateKey, PublicKey};
 
 /// The family's mechanisms.
-pub const TABLE: &[&dyn Mechanism] = &[&KeyPairGeneration, &Kem];
+pub const TABLE: &[&dyn Mechanism] = &[
+    &PairGeneration {
+        kind: CKM_ML_KEM_KEY_PAIR_GEN,
+        sizes: SIZES,
+        flags: 0,
+        make: generate,
+    },
+    &Kem,
+];
 
-struct KeyPairGeneration;
+/// Smallest and largest parameter set.
+const SIZES: (u32, u32) = (CKP_ML_KEM_512 as u32, CKP_ML_KEM_1024 as u32);
 
-impl Mechanism for KeyPairGeneration {
-    fn kind(&self) -> CK_MECHANISM_TYPE {
-        CKM_ML_KEM_KEY_PAIR_GEN
-    }
-
-    fn info(&self) -> Info {
-        Info {
-            min: CKP_ML_KEM_512 as u32,
-            max: CKP_ML_KEM_1024 as u32,
-            flags: CKF_GENERATE_KEY_PAIR,
-        }
-    }
-
-    fn generate_pair(
-        &self,
-        environment: &dyn Environment,
-        parameters: &[u8],
-        public: &Attributes,
-        _: &Attributes,
-    ) -> Result<(Made, Made), Failure> {
-        if !parameters.is_empty() {
-            return Err(CKR_MECHANISM_PARAM_INVALID.into());
-        }
-        let level = mlkem_level(public)?;
-        let mut seed = Secret::zeroed(mlkem::SEED);
-        environment.random(seed.expose_mut())?;
-        let private = PrivateKey::from_new_seed(level, seed.expose())?;
-        let public = PublicKey::new(level, &private.public_key()?)?;
-        Ok((
-            Key::MlKemPublic(public).made()?,
-            Key::MlKemPrivate(private).made()?,
-        ))
-    }
+fn generate(environment: &dyn Environment, template: &Attributes) -> Result<Pair, Failure> {
+    let level = mlkem_level(template)?;
+    let mut seed = Secret::zeroed(mlkem::SEED);
+    environment.random(seed.expose_mut())?;
+    let private = PrivateKey::from_new_seed(level, seed.expose())?;
+    let public = PublicKey::new(level, &private.public_key()?)?;
+    Ok((
+        Key::MlKemPublic(public).made()?,
+        Key::MlKemPrivate(private).made()?,
+    ))
 }
 
 struct Kem;
@@ -60,16 +47,14 @@ impl Mechanism for Kem {
 
     fn info(&self) -> Info {
         Info {
-            min: CKP_ML_KEM_512 as u32,
-            max: CKP_ML_KEM_1024 as u32,
+            min: SIZES.0,
+            max: SIZES.1,
             flags: CKF_ENCAPSULATE | CKF_DECAPSULATE,
         }
     }
 
     fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
-        if !parameters.is_empty() {
-            return Err(CKR_MECHANISM_PARAM_INVALID.into());
-        }
+        secret::none(parameters)?;
         match (usage, key) {
             (Usage::Encapsulate, Some(Key::MlKemPublic(_)))
             | (Usage::Decapsulate, Some(Key::MlKemPrivate(_))) => Ok(()),

@@ -18,7 +18,6 @@ use crate::keys::Key;
 use crate::lc::{Input, Output, Secret};
 
 pub mod aes;
-pub mod buffered;
 pub mod cmac;
 pub mod combine;
 pub mod curve25519;
@@ -32,14 +31,17 @@ pub mod hkdf;
 pub mod hmac;
 pub mod kbkdf;
 pub mod keywrap;
+pub mod mac;
 pub mod mldsa;
 pub mod mlkem;
+pub mod pairs;
 pub mod rsa;
 pub mod rsa_encrypt;
 pub mod rsa_wrap;
 pub mod secret;
 pub mod tls;
 pub mod tls_finished;
+pub mod whole_message;
 pub mod xts;
 
 pub use held::HeldBytes;

@@ -2,159 +2,65 @@
 //!
 //! SHA-1 signatures and 1024-bit keys exist for outside suites only (policy `legacy-test`).
 
-use std::sync::Arc;
-
-use casemate_transport::layout::MESSAGE_MAX;
 use casemate_transport::message::Usage;
 use casemate_transport::parameters::Parameters;
 use cryptoki_sys::*;
 
-use super::buffered::{self, MessageSigner};
 use super::digest::hash_of;
-use super::hashed::{self, DigestSigner, mask_of};
-use super::{Environment, Info, Made, Mechanism, Stream, wrong_key};
+use super::hashed::{DigestSigner, Hashing, Scheme, mask_of};
+use super::pairs::{Pair, PairGeneration};
+use super::whole_message::{MessageSigner, WholeMessage};
+use super::{Environment, Info, Mechanism, secret, wrong_key};
 use crate::attributes::Attributes;
 use crate::failure::Failure;
 use crate::keys::Key;
 use crate::lc::digest::Hash;
 use crate::lc::rsa::{PrivateKey, sign::Pss};
-use crate::lc::{Input, Output, rsa};
+use crate::lc::{Output, rsa};
 
 /// The family's mechanisms for keys and signatures; encryption stands in `rsa_encrypt`.
 pub const TABLE: &[&dyn Mechanism] = &[
-    &KeyPairGeneration,
-    &Hashed {
-        kind: CKM_SHA1_RSA_PKCS,
-        hash: Hash::Sha1,
-        padding: Padding::Pkcs1,
+    &PairGeneration {
+        kind: CKM_RSA_PKCS_KEY_PAIR_GEN,
+        sizes: SIZES,
+        flags: 0,
+        make: generate,
     },
-    &Hashed {
-        kind: CKM_SHA224_RSA_PKCS,
-        hash: Hash::Sha224,
-        padding: Padding::Pkcs1,
-    },
-    &Hashed {
-        kind: CKM_SHA256_RSA_PKCS,
-        hash: Hash::Sha256,
-        padding: Padding::Pkcs1,
-    },
-    &Hashed {
-        kind: CKM_SHA384_RSA_PKCS,
-        hash: Hash::Sha384,
-        padding: Padding::Pkcs1,
-    },
-    &Hashed {
-        kind: CKM_SHA512_RSA_PKCS,
-        hash: Hash::Sha512,
-        padding: Padding::Pkcs1,
-    },
-    &Hashed {
-        kind: CKM_SHA3_224_RSA_PKCS,
-        hash: Hash::Sha3_224,
-        padding: Padding::Pkcs1,
-    },
-    &Hashed {
-        kind: CKM_SHA3_256_RSA_PKCS,
-        hash: Hash::Sha3_256,
-        padding: Padding::Pkcs1,
-    },
-    &Hashed {
-        kind: CKM_SHA3_384_RSA_PKCS,
-        hash: Hash::Sha3_384,
-        padding: Padding::Pkcs1,
-    },
-    &Hashed {
-        kind: CKM_SHA3_512_RSA_PKCS,
-        hash: Hash::Sha3_512,
-        padding: Padding::Pkcs1,
-    },
-    &RawPss,
-    &Hashed {
-        kind: CKM_SHA1_RSA_PKCS_PSS,
-        hash: Hash::Sha1,
-        padding: Padding::Pss,
-    },
-    &Hashed {
-        kind: CKM_SHA224_RSA_PKCS_PSS,
-        hash: Hash::Sha224,
-        padding: Padding::Pss,
-    },
-    &Hashed {
-        kind: CKM_SHA256_RSA_PKCS_PSS,
-        hash: Hash::Sha256,
-        padding: Padding::Pss,
-    },
-    &Hashed {
-        kind: CKM_SHA384_RSA_PKCS_PSS,
-        hash: Hash::Sha384,
-        padding: Padding::Pss,
-    },
-    &Hashed {
-        kind: CKM_SHA512_RSA_PKCS_PSS,
-        hash: Hash::Sha512,
-        padding: Padding::Pss,
-    },
-    &Hashed {
-        kind: CKM_SHA3_224_RSA_PKCS_PSS,
-        hash: Hash::Sha3_224,
-        padding: Padding::Pss,
-    },
-    &Hashed {
-        kind: CKM_SHA3_256_RSA_PKCS_PSS,
-        hash: Hash::Sha3_256,
-        padding: Padding::Pss,
-    },
-    &Hashed {
-        kind: CKM_SHA3_384_RSA_PKCS_PSS,
-        hash: Hash::Sha3_384,
-        padding: Padding::Pss,
-    },
-    &Hashed {
-        kind: CKM_SHA3_512_RSA_PKCS_PSS,
-        hash: Hash::Sha3_512,
-        padding: Padding::Pss,
-    },
+    &Hashing::new(CKM_SHA1_RSA_PKCS, Hash::Sha1, Padding::Pkcs1),
+    &Hashing::new(CKM_SHA224_RSA_PKCS, Hash::Sha224, Padding::Pkcs1),
+    &Hashing::new(CKM_SHA256_RSA_PKCS, Hash::Sha256, Padding::Pkcs1),
+    &Hashing::new(CKM_SHA384_RSA_PKCS, Hash::Sha384, Padding::Pkcs1),
+    &Hashing::new(CKM_SHA512_RSA_PKCS, Hash::Sha512, Padding::Pkcs1),
+    &Hashing::new(CKM_SHA3_224_RSA_PKCS, Hash::Sha3_224, Padding::Pkcs1),
+    &Hashing::new(CKM_SHA3_256_RSA_PKCS, Hash::Sha3_256, Padding::Pkcs1),
+    &Hashing::new(CKM_SHA3_384_RSA_PKCS, Hash::Sha3_384, Padding::Pkcs1),
+    &Hashing::new(CKM_SHA3_512_RSA_PKCS, Hash::Sha3_512, Padding::Pkcs1),
+    &WholeMessage(RawPss),
+    &Hashing::new(CKM_SHA1_RSA_PKCS_PSS, Hash::Sha1, Padding::Pss),
+    &Hashing::new(CKM_SHA224_RSA_PKCS_PSS, Hash::Sha224, Padding::Pss),
+    &Hashing::new(CKM_SHA256_RSA_PKCS_PSS, Hash::Sha256, Padding::Pss),
+    &Hashing::new(CKM_SHA384_RSA_PKCS_PSS, Hash::Sha384, Padding::Pss),
+    &Hashing::new(CKM_SHA512_RSA_PKCS_PSS, Hash::Sha512, Padding::Pss),
+    &Hashing::new(CKM_SHA3_224_RSA_PKCS_PSS, Hash::Sha3_224, Padding::Pss),
+    &Hashing::new(CKM_SHA3_256_RSA_PKCS_PSS, Hash::Sha3_256, Padding::Pss),
+    &Hashing::new(CKM_SHA3_384_RSA_PKCS_PSS, Hash::Sha3_384, Padding::Pss),
+    &Hashing::new(CKM_SHA3_512_RSA_PKCS_PSS, Hash::Sha3_512, Padding::Pss),
 ];
 
 /// Smallest and largest modulus in bits that C_GetMechanismInfo shows.
 pub(super) const SIZES: (u32, u32) = (2048, 4096);
 
-struct KeyPairGeneration;
-
-impl Mechanism for KeyPairGeneration {
-    fn kind(&self) -> CK_MECHANISM_TYPE {
-        CKM_RSA_PKCS_KEY_PAIR_GEN
-    }
-
-    fn info(&self) -> Info {
-        Info {
-            min: SIZES.0,
-            max: SIZES.1,
-            flags: CKF_GENERATE_KEY_PAIR,
-        }
-    }
-
-    fn generate_pair(
-        &self,
-        environment: &dyn Environment,
-        parameters: &[u8],
-        public: &Attributes,
-        _: &Attributes,
-    ) -> Result<(Made, Made), Failure> {
-        if !parameters.is_empty() {
-            return Err(CKR_MECHANISM_PARAM_INVALID.into());
-        }
-        let bits = public
-            .number(CKA_MODULUS_BITS)?
-            .ok_or(Failure::new(CKR_TEMPLATE_INCOMPLETE))?;
-        let bits = usize::try_from(bits).map_err(|_| Failure::new(CKR_KEY_SIZE_RANGE))?;
-        let exponent = public.get(CKA_PUBLIC_EXPONENT).unwrap_or(&[1, 0, 1]);
-        let private = PrivateKey::generate(bits, exponent, environment.legacy())?;
-        let mut made_public = Key::RsaPublic(private.public()?).made()?;
-        // The exponent stays as the caller wrote it, leading zeros and all.
-        made_public.attributes.set(CKA_PUBLIC_EXPONENT, exponent);
-        Ok((made_public, Key::RsaPrivate(private).made()?))
-    }
+fn generate(environment: &dyn Environment, template: &Attributes) -> Result<Pair, Failure> {
+    let bits = template
+        .number(CKA_MODULUS_BITS)?
+        .ok_or(Failure::new(CKR_TEMPLATE_INCOMPLETE))?;
+    let bits = usize::try_from(bits).map_err(|_| Failure::new(CKR_KEY_SIZE_RANGE))?;
+    let exponent = template.get(CKA_PUBLIC_EXPONENT).unwrap_or(&[1, 0, 1]);
+    let private = PrivateKey::generate(bits, exponent, environment.legacy())?;
+    let mut public = Key::RsaPublic(private.public()?).made()?;
+    // The exponent stays as the caller wrote it, leading zeros and all.
+    public.attributes.set(CKA_PUBLIC_EXPONENT, exponent);
+    Ok((public, Key::RsaPrivate(private).made()?))
 }
 
 /// How a digest becomes as long as the modulus.
@@ -185,18 +91,8 @@ pub(super) fn pss(parameters: &[u8], hash: Option<Hash>) -> Result<Pss, Failure>
 #[derive(Clone, Copy)]
 struct Signer(Option<Pss>);
 
-impl Signer {
-    fn of(padding: Padding, hash: Option<Hash>, parameters: &[u8]) -> Result<Self, Failure> {
-        match padding {
-            Padding::Pkcs1 if parameters.is_empty() => Ok(Self(None)),
-            Padding::Pkcs1 => Err(CKR_MECHANISM_PARAM_INVALID.into()),
-            Padding::Pss => pss(parameters, hash).map(|pss| Self(Some(pss))),
-        }
-    }
-}
-
 impl DigestSigner for Signer {
-    fn signature_length(&self, key: &Key) -> Result<usize, Failure> {
+    fn signature_length(key: &Key) -> Result<usize, Failure> {
         signature_length(key)
     }
 
@@ -263,81 +159,38 @@ fn check_signature(usage: Usage, key: Option<&Key>) -> Result<(), Failure> {
     }
 }
 
-/// Hashes the message itself.
-struct Hashed {
-    kind: CK_MECHANISM_TYPE,
-    hash: Hash,
-    padding: Padding,
+fn info() -> Info {
+    Info {
+        min: SIZES.0,
+        max: SIZES.1,
+        flags: CKF_SIGN | CKF_VERIFY,
+    }
 }
 
-impl Mechanism for Hashed {
-    fn kind(&self) -> CK_MECHANISM_TYPE {
-        self.kind
-    }
+/// The mechanisms that hash the message themselves.
+impl Scheme for Padding {
+    type Signer = Signer;
 
     fn info(&self) -> Info {
-        Info {
-            min: SIZES.0,
-            max: SIZES.1,
-            flags: CKF_SIGN | CKF_VERIFY,
-        }
+        info()
     }
 
-    fn legacy(&self) -> bool {
-        self.hash == Hash::Sha1
-    }
-
-    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
-        check_signature(usage, key)?;
-        Signer::of(self.padding, Some(self.hash), parameters).map(|_| ())
-    }
-
-    fn output_length(
+    fn check(
         &self,
-        _: Usage,
-        key: Option<&Key>,
-        _: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Ok((signature_length(key.ok_or_else(wrong_key)?)?, true))
-    }
-
-    fn sign(
-        &self,
-        _: &dyn Environment,
-        key: &Arc<Key>,
-        parameters: &[u8],
-        input: Input<'_>,
-        output: &mut Output<'_>,
-    ) -> Result<(), Failure> {
-        let signer = Signer::of(self.padding, Some(self.hash), parameters)?;
-        hashed::sign(&signer, self.hash, key, input, output)
-    }
-
-    fn verify(
-        &self,
-        _: &dyn Environment,
-        key: &Arc<Key>,
-        parameters: &[u8],
-        input: Input<'_>,
-        signature: &[u8],
-    ) -> Result<(), Failure> {
-        let signer = Signer::of(self.padding, Some(self.hash), parameters)?;
-        hashed::verify(&signer, self.hash, key, input, signature)
-    }
-
-    fn begin(
-        &self,
+        hash: Hash,
         usage: Usage,
-        key: Option<&Arc<Key>>,
+        key: Option<&Key>,
         parameters: &[u8],
-    ) -> Result<Box<dyn Stream>, Failure> {
-        hashed::begin(
-            Signer::of(self.padding, Some(self.hash), parameters)?,
-            self.hash,
-            usage,
-            key,
-        )
+    ) -> Result<(), Failure> {
+        check_signature(usage, key)?;
+        self.signer(hash, parameters).map(|_| ())
+    }
+
+    fn signer(&self, hash: Hash, parameters: &[u8]) -> Result<Signer, Failure> {
+        match self {
+            Self::Pkcs1 => secret::none(parameters).map(|()| Signer(None)),
+            Self::Pss => pss(parameters, Some(hash)).map(|pss| Signer(Some(pss))),
+        }
     }
 }
 
@@ -346,6 +199,26 @@ impl Mechanism for Hashed {
 struct RawPss;
 
 impl MessageSigner for RawPss {
+    fn kind(&self) -> CK_MECHANISM_TYPE {
+        CKM_RSA_PKCS_PSS
+    }
+
+    fn info(&self) -> Info {
+        info()
+    }
+
+    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
+        check_signature(usage, key)?;
+        pss(parameters, None).map(|_| ())
+    }
+
+    fn allow(&self, environment: &dyn Environment, parameters: &[u8]) -> Result<(), Failure> {
+        if pss(parameters, None)?.hash == Hash::Sha1 && !environment.legacy() {
+            return Err(CKR_MECHANISM_PARAM_INVALID.into());
+        }
+        Ok(())
+    }
+
     fn signature_length(&self, key: &Key) -> Result<usize, Failure> {
         signature_length(key)
     }
@@ -380,68 +253,5 @@ fn require_digest(hash: Hash, digest: &[u8]) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(CKR_DATA_LEN_RANGE.into())
-    }
-}
-
-impl Mechanism for RawPss {
-    fn kind(&self) -> CK_MECHANISM_TYPE {
-        CKM_RSA_PKCS_PSS
-    }
-
-    fn info(&self) -> Info {
-        Info {
-            min: SIZES.0,
-            max: SIZES.1,
-            flags: CKF_SIGN | CKF_VERIFY,
-        }
-    }
-
-    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
-        check_signature(usage, key)?;
-        pss(parameters, None).map(|_| ())
-    }
-
-    fn output_length(
-        &self,
-        _: Usage,
-        key: Option<&Key>,
-        _: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Ok((signature_length(key.ok_or_else(wrong_key)?)?, true))
-    }
-
-    fn sign(
-        &self,
-        environment: &dyn Environment,
-        key: &Arc<Key>,
-        parameters: &[u8],
-        input: Input<'_>,
-        output: &mut Output<'_>,
-    ) -> Result<(), Failure> {
-        if pss(parameters, None)?.hash == Hash::Sha1 && !environment.legacy() {
-            return Err(CKR_MECHANISM_PARAM_INVALID.into());
-        }
-        self.sign_message(key, parameters, input.to_secret().expose(), output)
-    }
-
-    fn verify(
-        &self,
-        _: &dyn Environment,
-        key: &Arc<Key>,
-        parameters: &[u8],
-        input: Input<'_>,
-        signature: &[u8],
-    ) -> Result<(), Failure> {
-        self.verify_message(key, parameters, input.to_secret().expose(), signature)
-    }
-
-    fn begin(
-        &self,
-        usage: Usage,
-        key: Option<&Arc<Key>>,
-        parameters: &[u8],
-    ) -> Result<Box<dyn Stream>, Failure> {
-        buffered::begin(*self, usage, key, parameters, MESSAGE_MAX)
     }
 }

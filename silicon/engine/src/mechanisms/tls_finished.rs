@@ -1,23 +1,24 @@
 //! The verify data of TLS 1.2's Finished messages (PKCS#11 3.2, section 6.40): a MAC with the master
 //! secret.
 
-use std::sync::Arc;
-
 use casemate_transport::message::Usage;
 use casemate_transport::parameters::Parameters;
 use cryptoki_sys::*;
 
-use super::buffered::{self, MessageSigner};
 use super::tls::{DERIVATION, base, invalid, prf_hash};
-use super::{Environment, Info, Mechanism, Stream, secret};
+use super::whole_message::{MessageSigner, WholeMessage};
+use super::{Info, Mechanism, secret};
 use crate::failure::Failure;
 use crate::keys::Key;
 use crate::lc::digest::Hash;
 use crate::lc::kdf::tls12_prf;
-use crate::lc::{Input, Output, Secret};
+use crate::lc::{Output, Secret};
 
 /// The family's mechanisms.
-pub const TABLE: &[&dyn Mechanism] = &[&VerifyData(CKM_TLS12_MAC), &VerifyData(CKM_TLS_MAC)];
+pub const TABLE: &[&dyn Mechanism] = &[
+    &WholeMessage(VerifyData(CKM_TLS12_MAC)),
+    &WholeMessage(VerifyData(CKM_TLS_MAC)),
+];
 
 /// Bytes of verify data, least and most.
 const VERIFY_DATA: std::ops::RangeInclusive<usize> = 12..=64;
@@ -55,9 +56,34 @@ fn make_verify_data(key: &Key, parameters: &[u8], message: &[u8]) -> Result<Secr
 }
 
 impl MessageSigner for VerifyData {
+    const MESSAGE_MAX: usize = HANDSHAKE_MAX;
+
+    fn kind(&self) -> CK_MECHANISM_TYPE {
+        self.0
+    }
+
+    fn info(&self) -> Info {
+        Info {
+            flags: CKF_SIGN | CKF_VERIFY,
+            ..DERIVATION
+        }
+    }
+
+    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
+        if !matches!(usage, Usage::Sign | Usage::Verify) {
+            return Err(CKR_MECHANISM_INVALID.into());
+        }
+        verify_data(parameters)?;
+        base(key).map(|_| ())
+    }
+
     /// The most: the parameters say how many.
     fn signature_length(&self, _: &Key) -> Result<usize, Failure> {
         Ok(*VERIFY_DATA.end())
+    }
+
+    fn exact_length(&self, _: Option<&Key>, parameters: &[u8]) -> Result<usize, Failure> {
+        Ok(verify_data(parameters)?.2)
     }
 
     fn sign_message(
@@ -81,68 +107,5 @@ impl MessageSigner for VerifyData {
             make_verify_data(key, parameters, message)?.expose(),
             signature,
         )
-    }
-}
-
-impl Mechanism for VerifyData {
-    fn kind(&self) -> CK_MECHANISM_TYPE {
-        self.0
-    }
-
-    fn info(&self) -> Info {
-        Info {
-            flags: CKF_SIGN | CKF_VERIFY,
-            ..DERIVATION
-        }
-    }
-
-    fn check(&self, usage: Usage, key: Option<&Key>, parameters: &[u8]) -> Result<(), Failure> {
-        if !matches!(usage, Usage::Sign | Usage::Verify) {
-            return Err(CKR_MECHANISM_INVALID.into());
-        }
-        verify_data(parameters)?;
-        base(key).map(|_| ())
-    }
-
-    fn output_length(
-        &self,
-        _: Usage,
-        _: Option<&Key>,
-        parameters: &[u8],
-        _: usize,
-    ) -> Result<(usize, bool), Failure> {
-        Ok((verify_data(parameters)?.2, true))
-    }
-
-    fn sign(
-        &self,
-        _: &dyn Environment,
-        key: &Arc<Key>,
-        parameters: &[u8],
-        input: Input<'_>,
-        output: &mut Output<'_>,
-    ) -> Result<(), Failure> {
-        self.sign_message(key, parameters, input.to_secret().expose(), output)
-    }
-
-    fn verify(
-        &self,
-        _: &dyn Environment,
-        key: &Arc<Key>,
-        parameters: &[u8],
-        input: Input<'_>,
-        signature: &[u8],
-    ) -> Result<(), Failure> {
-        self.verify_message(key, parameters, input.to_secret().expose(), signature)
-    }
-
-    fn begin(
-        &self,
-        usage: Usage,
-        key: Option<&Arc<Key>>,
-        parameters: &[u8],
-    ) -> Result<Box<dyn Stream>, Failure> {
-        self.check(usage, key.map(Arc::as_ref), parameters)?;
-        buffered::begin(*self, usage, key, parameters, HANDSHAKE_MAX)
     }
 }
