@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import itertools
+import pickle
 from datetime import timedelta
 from typing import Any
 
@@ -64,6 +65,33 @@ def test_verdicts_with_a_long_memory_are_those_without_any() -> None:
             remembered = appraise(tokens[token], using=verifier(certificates=memory, **given))
             fresh = appraise(tokens[token], using=verifier(**given))
             assert document(remembered) == document(fresh)
+
+
+def test_a_host_that_names_another_anchor_is_not_taken_for_what_it_was() -> None:
+    memory = VerifiedCertificates()
+    facts = []
+    for name in ("public test values", "another", None, None, "another"):
+        token = host().token(anchor=name)
+        remembered = appraise(token, using=verifier(certificates=memory))
+        assert document(remembered) == document(appraise(token, using=verifier()))
+        facts.append(remembered.components[0].facts)
+    assert [found.get("anchor") for found in facts] == [
+        "public test values",
+        "another",
+        None,
+        None,
+        "another",
+    ]
+    assert facts[2] is facts[3]
+
+
+def test_a_copy_of_a_component_is_judged_for_itself() -> None:
+    part = verified(host().token()).components[0]
+    part.judged.of((1,), lambda: "judged")
+    sent = pickle.loads(pickle.dumps(part))  # noqa: S301
+    for copy in (sent, dataclasses.replace(part, name="other")):
+        assert copy.judged.of((1,), lambda: "anew") == "anew"
+    assert part.judged.of((1,), lambda: "anew") == "judged"
 
 
 def test_a_reference_value_that_ends_is_not_recalled_beyond_its_end() -> None:

@@ -21,6 +21,8 @@ from casemate.attestation.evidence.family import Fact
 from casemate.attestation.trust_vector import TrustClaim
 
 VERSION = 1
+#: Characters of a time up to its seconds.
+_SECONDS = len("2026-01-01T00:00:00")
 
 
 def document(verdict: Verdict) -> dict[str, Any]:
@@ -106,4 +108,4 @@ def time(value: datetime) -> str:
     """A time as RFC 3339 has it, in UTC."""
     if value.tzinfo is not UTC:
         value = value.astimezone(UTC)
-    return value.isoformat(timespec="seconds")[:-6] + "Z"
+    return value.isoformat()[:_SECONDS] + "Z"

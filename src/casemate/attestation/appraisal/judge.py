@@ -8,7 +8,7 @@ all met a reference value, the whole is at best a warning.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -156,8 +156,9 @@ class _Judgement:
 class _Judging:
     """One judgement of all components, recalling what came of equal ones where it can.
 
-    Hosts of a kind share most components, which are known by their identity; a device's own are
-    known by what the policy reads of them. Endorsed facts are looked at anew each time.
+    Hosts of a kind share most components, and a host that comes again has all of its own: they
+    come with their last judgement. Those of another host are known by what the policy reads of
+    them. Endorsed facts are looked at anew each time.
     """
 
     def __init__(
@@ -175,31 +176,34 @@ class _Judging:
         if endorsed or self.known is None:
             facts = {**(endorsed or {}), **part.facts}
             return _component(Asked(part, family, claims, facts), self.policy, self.shared)
-        # Identities: what is kept holds them, so that nothing else has their place in memory.
-        key = (_Judging, self.policy.id.digest, id(part), id(claims))
-        found: _Judgement | None = self.known.recall(key)
-        if found is None:
-            found = self._by_facts(Asked(part, family, claims, part.facts), self.known, key)
+        known = self.known
+        found: _Judgement = part.judged.of(
+            (self.policy.id.digest, family, claims),
+            lambda: self._by_facts(Asked(part, family, claims, part.facts), known),
+        )
         return found
 
-    def _by_facts(
-        self, asked: Asked, known: VerifiedCertificates, by_identity: Hashable
-    ) -> _Judgement:
-        part, claims = asked.part, asked.claims
+    def _by_facts(self, asked: Asked, known: VerifiedCertificates) -> _Judgement:
+        part = asked.part
         # With their types, since True and 1 are equal here and not in a condition.
         facts = [
             (name, type(value), value)
             for name in self.policy.facts_read or ()
             if (value := part.facts.get(name)) is not None
         ]
-        key = (_Judgement, self.policy.id.digest, asked.name, asked.family, id(claims), *facts)
+        key = (
+            _Judgement,
+            self.policy.id.digest,
+            asked.name,
+            asked.family,
+            id(asked.claims),
+            *facts,
+        )
         found: _Judgement | None = known.recall(key)
         if found is None:
             found = _component(asked, self.policy, self.shared)
             known.keep(key, found)
-        elif found.part is part:
-            known.keep(by_identity, found)
-        else:
+        elif found.part is not part:
             found = found.for_(part)
         return found
 

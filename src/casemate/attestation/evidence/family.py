@@ -16,11 +16,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from casemate.attestation.certificates import VerifiedCertificates
 from casemate.attestation.checks import Check
 from casemate.attestation.endorsements import Endorsements
+from casemate.attestation.latest import Latest
 from casemate.attestation.trust_vector import TrustClaim
 from casemate.formats.corim.measurement import Environment, Measurement
 
@@ -91,13 +92,15 @@ class Component:
     """A component of the attester, a submodule of the result: what it claims, verified.
 
     `name` is unique in one verdict ("fmc", "runtime", "module", "sev-snp"). `checks` are those that
-    belong to it alone.
+    belong to it alone. `judged` is the judge's: the component of a host that comes again is mostly
+    the same object.
     """
 
     name: str
     measured: tuple[Measured, ...] = ()
     facts: Mapping[str, Fact] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
+    judged: Latest[Any] = field(init=False, default_factory=Latest, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
@@ -33,7 +33,8 @@ from casemate.attestation.evidence.caliptra.signatures import (
     read_key,
     verify_certificate,
 )
-from casemate.attestation.evidence.family import Context, FamilyName, Host
+from casemate.attestation.evidence.family import Component, Context, FamilyName, Host
+from casemate.attestation.latest import Latest
 from casemate.attestation.revocation import require_unrevoked
 from casemate.attestation.x509_path import Path, PathCertificate
 from casemate.attestation.x509_path import indexes_of as certificate_indexes
@@ -78,10 +79,12 @@ class Chain:
     """A verified chain: its layers, the topmost first; `anchor` vouches for the first.
 
     What follows from the layers is worked out once: a chain is recalled with its host's next nonce.
+    So is `device`, the component that was made last of the chain and what came with it.
     """
 
     layers: tuple[Layer, ...]
     anchor: TrustAnchor
+    device: Latest[Component] = field(init=False, default_factory=Latest, compare=False, repr=False)
 
     @property
     def leaf(self) -> Layer:

@@ -101,13 +101,8 @@ class TokenFamily:
             session = Session(token.nonce, chain, nodes)
             key, partition = verify_bound_key(signed, own, session, context, checks)
             partition_key[bindings.PARTITION_KEY] = partition
-        about = components.Evidence(
-            chain=chain,
-            anchor=_anchor_name(token, checks),
-            facts=_device_facts(token),
-        )
         found = (
-            components.device_component(about, state.measured, state.facts),
+            _device(token, chain, state, checks),
             *state.firmware,
             state.software,
             key,
@@ -248,6 +243,18 @@ def _debug_status(token: Token, boot: Boot, checks: Checklist) -> None:
         expected="debug locked" if boot.status.debug_locked else "debug open",
         found=token.debug_status.name.lower().replace("_", " "),
     )
+
+
+def _device(token: Token, chain: Chain, state: _State, checks: Checklist) -> Component:
+    """The device's component: the one of its last token, if that said the same."""
+    anchor = _anchor_name(token, checks)
+
+    def make() -> Component:
+        about = components.Evidence(chain=chain, anchor=anchor, facts=_device_facts(token))
+        return components.device_component(about, state.measured, state.facts)
+
+    said = (state, anchor, token.debug_status, token.claims.get(eat.ISSUER))
+    return chain.device.of(said, make)
 
 
 def _device_facts(token: Token) -> dict[str, Fact]:
