@@ -9,6 +9,7 @@ A check that fails ends verification with EvidenceError, which carries those tha
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple, NoReturn
 
 from casemate.attestation.errors import EvidenceError
@@ -27,6 +28,12 @@ class Check(NamedTuple):
     sentence: str
     expected: str | None = None
     found: str | None = None
+
+
+@lru_cache(maxsize=1024)
+def _passed(name: str, sentence: str) -> Check:
+    """A check that passed without values: mostly the same object each time."""
+    return Check(name, True, sentence or name.replace("-", " "))
 
 
 class Checklist:
@@ -54,7 +61,10 @@ class Checklist:
         """Note a check that passed, or raise EvidenceError with the sentence `otherwise`."""
         if not condition:
             self.refuse(name, otherwise, expected=expected, found=found)
-        self._passed.append(Check(name, True, passed or name.replace("-", " "), expected, found))
+        check = _passed(name, passed)
+        if expected is not None or found is not None:
+            check = Check(name, True, check.sentence, expected, found)
+        self._passed.append(check)
 
     def adopt(self, checks: tuple[Check, ...]) -> None:
         """Note checks that passed before on the same values."""
@@ -62,21 +72,20 @@ class Checklist:
 
     def note(self, name: str, sentence: str, *, expected: str | None = None) -> None:
         """Note a check that passed; the sentence says what was found."""
-        self._passed.append(Check(name, True, sentence, expected))
+        if expected is None:
+            self._passed.append(_passed(name, sentence))
+        else:
+            self._passed.append(Check(name, True, sentence, expected))
 
     def equal(
         self, name: str, *, expected: bytes | int | str, found: bytes | int | str, what: str
     ) -> None:
         """Require two values to be the same; `what` names them in the sentence."""
         shown = (_shown(expected), _shown(found))
-        self.require(
-            name,
-            expected == found,
-            f"{what}: expected {shown[0]}, found {shown[1]}",
-            passed=f"{what} as expected",
-            expected=shown[0],
-            found=shown[1],
-        )
+        if expected != found:
+            sentence = f"{what}: expected {shown[0]}, found {shown[1]}"
+            self.refuse(name, sentence, expected=shown[0], found=shown[1])
+        self._passed.append(Check(name, True, f"{what} as expected", *shown))
 
     def refuse(
         self, name: str, sentence: str, *, expected: str | None = None, found: str | None = None

@@ -110,6 +110,37 @@ def test_a_frame_holds_nothing_of_the_host_but_what_its_kind_has() -> None:
         assert own.encode() in text.own
 
 
+def test_what_differs_in_checks_of_a_kind_becomes_each_ones_own() -> None:
+    verdict = next(verdicts())
+    texts = Serialiser()
+    frames = []
+    for number in range(4):
+        checks = (
+            *verdict.checks,
+            Check("chip", True, "as expected", f"chip {number}", f"chip {number}"),
+            Check("kind", True, "as expected", "a kind", None),
+        )
+        changed = dataclasses.replace(verdict, checks=checks)
+        text = texts.claims(changed)
+        assert_is(text, changed, result.claims(changed))
+        frames.append(text.frame)
+    assert b"chip 0" in frames[0]
+    assert b"chip 1" not in frames[1]
+    assert frames[1] == frames[2] == frames[3]
+    for other in (
+        verdict.checks[:-1],
+        (*verdict.checks[:-1], verdict.checks[-1]._replace(sentence="another")),
+        (*verdict.checks[:-1], verdict.checks[-1]._replace(passed=False)),
+        (*verdict.checks[:-1], verdict.checks[-1]._replace(expected="nothing")),
+        *(
+            (verdict.checks[0]._replace(**change), *verdict.checks[1:])
+            for change in ({"found": None}, {"expected": "x"}, {"name": "y"})
+        ),
+    ):
+        changed = dataclasses.replace(verdict, checks=other)
+        assert_is(texts.claims(changed), changed, result.claims(changed))
+
+
 def test_what_contradicts_itself_is_no_result() -> None:
     verdict = next(verdicts())
     texts = Serialiser()
