@@ -66,7 +66,7 @@ def verdict(facts: dict[str, Fact] | None = None, **changes: Any) -> Verdict:
         host=Host(bytes(32), "idevid"),
         nonce=NONCE,
     )
-    return dataclasses.replace(made, **changes)
+    return made._replace(**changes)
 
 
 def let_through(made: Verdict) -> gate.Recipient:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 OCSF_VERSION = "1.5.0"
 FINDINGS = 2
@@ -18,6 +18,7 @@ COMPLIANCE_FINDING = 2003
 ACTIVITY_CREATE = 1
 #: Fingerprint algorithm SHA-256.
 SHA256 = 3
+_NOTHING: Mapping[str, Any] = {}
 
 
 class ComplianceStatus(enum.IntEnum):
@@ -59,8 +60,7 @@ class Requirement:
     description: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(NamedTuple):
     """What a Compliance Finding says.
 
     `uid` names the finding for ever; `correlation` ties it to the request; `resource` is what was
@@ -81,7 +81,7 @@ class Finding:
     requirements: tuple[Requirement, ...] = ()
     advice: tuple[str, ...] = ()
     digests: tuple[tuple[str, bytes], ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = _NOTHING
 
 
 def compliance_finding(finding: Finding, product: Product) -> dict[str, Any]:

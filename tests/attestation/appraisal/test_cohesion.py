@@ -125,12 +125,12 @@ def test_token_key_report_and_virtual_machine_hold_together() -> None:
     [
         # Each part swapped for that of another host, partition or session.
         [part(FamilyName.CALIPTRA, nonce=NONCE, dpe_leaf_key=b"x"), KEY_REPORT, VM],
-        [dataclasses.replace(EAT, nonce=b"another nonce"), KEY_REPORT, VM],
-        [EAT, dataclasses.replace(KEY_REPORT, bindings={PARTITION_KEY: b"x"}), VM],
+        [EAT._replace(nonce=b"another nonce"), KEY_REPORT, VM],
+        [EAT, KEY_REPORT._replace(bindings={PARTITION_KEY: b"x"}), VM],
         [EAT, part(FamilyName.KEY_REPORT, rt_alias_key=b"x", report_data=DIGEST), VM],
-        [EAT, dataclasses.replace(KEY_REPORT, host=Host(bytes(32), "idevid")), VM],
-        [EAT, KEY_REPORT, dataclasses.replace(VM, bindings={REPORT_DATA: b"x" * 64})],
-        [EAT, KEY_REPORT, dataclasses.replace(VM, bindings={})],
+        [EAT, KEY_REPORT._replace(host=Host(bytes(32), "idevid")), VM],
+        [EAT, KEY_REPORT, VM._replace(bindings={REPORT_DATA: b"x" * 64})],
+        [EAT, KEY_REPORT, VM._replace(bindings={})],
         [EAT, VM],
         [KEY_REPORT, VM],
         [KEY_REPORT],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from datetime import timedelta
 from functools import cache
@@ -135,7 +134,7 @@ def test_other_libraries_read_the_tokens() -> None:
 
 def test_components_of_one_name_keep_their_own_submodules() -> None:
     verdict = verdict_of(State.AFFIRMING)
-    twice = dataclasses.replace(verdict, components=(verdict.components[0], verdict.components[0]))
+    twice = verdict._replace(components=(verdict.components[0], verdict.components[0]))
     read = results.verify(results.to_jwt(twice, signer()), trusted=[signer().spki], at=LATER)
     assert set(read.ear.submods) == {"device", "device'"}
 

@@ -120,7 +120,7 @@ def test_what_differs_in_checks_of_a_kind_becomes_each_ones_own() -> None:
             Check("chip", True, "as expected", f"chip {number}", f"chip {number}"),
             Check("kind", True, "as expected", "a kind", None),
         )
-        changed = dataclasses.replace(verdict, checks=checks)
+        changed = verdict._replace(checks=checks)
         text = texts.claims(changed)
         assert_is(text, changed, result.claims(changed))
         frames.append(text.frame)
@@ -137,7 +137,7 @@ def test_what_differs_in_checks_of_a_kind_becomes_each_ones_own() -> None:
             for change in ({"found": None}, {"expected": "x"}, {"name": "y"})
         ),
     ):
-        changed = dataclasses.replace(verdict, checks=other)
+        changed = verdict._replace(checks=other)
         assert_is(texts.claims(changed), changed, result.claims(changed))
 
 
@@ -147,10 +147,9 @@ def test_what_contradicts_itself_is_no_result() -> None:
     texts.claims(verdict)
     worse = dataclasses.replace(verdict.components[0], state=State.WARNING)
     for wrong in (
-        dataclasses.replace(verdict, components=()),
-        dataclasses.replace(verdict, components=(worse, *verdict.components[1:])),
-        dataclasses.replace(
-            verdict,
+        verdict._replace(components=()),
+        verdict._replace(components=(worse, *verdict.components[1:])),
+        verdict._replace(
             components=(dataclasses.replace(worse, vector={TrustClaim.HARDWARE: 96}),),
             state=State.WARNING,
         ),

@@ -11,6 +11,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from casemate.attestation.checks import Check
 from casemate.attestation.evidence.family import Fact, FamilyName, Host
@@ -74,8 +75,7 @@ class PolicyId:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The answer. `reasons` are sentences, the one that matters most first.
 
     `evidence` maps each piece's name to the SHA-256 of its bytes; `references` is SHA-256 over the
@@ -83,6 +83,8 @@ class Verdict:
     forged part says nothing about the host whose name it carries. `nonce` is the one that the
     evidence answered. `clauses` are the policy's on the whole. `valid_until` is the earliest end of
     what it rests on.
+
+    A tuple, as it is made for every appraisal: a frozen dataclass takes three times as long.
     """
 
     state: State

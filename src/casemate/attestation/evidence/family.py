@@ -16,7 +16,8 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
 
 from casemate.attestation.certificates import VerifiedCertificates
 from casemate.attestation.checks import Check
@@ -67,6 +68,7 @@ class Piece:
         return hashlib.sha256(self.data).digest()
 
 
+_NOTHING: Mapping[str, bytes] = {}
 #: What a policy may read of a component: plain values by name.
 Fact = bool | int | str | bytes
 
@@ -103,7 +105,7 @@ class Component:
     judged: Latest[Any] = field(init=False, default_factory=Latest, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Host:
     """Who attested: the key that its verified chain says, never a name that it claims.
 
@@ -114,14 +116,13 @@ class Host:
     key_digest: bytes
     kind: str
 
-    @property
+    @cached_property
     def name(self) -> str:
         """How stores and people call it: kind and 32 hexadecimal digits."""
         return f"{self.kind}:{self.key_digest.hex()[:32]}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verified:
+class Verified(NamedTuple):
     """Authentic evidence. `nonce` is the verifier's that it answers, None where it carries none.
 
     `bindings` are further values that the evidence commits to, by name (for example the digest of a
@@ -129,6 +130,8 @@ class Verified:
     spellings and quirks that were seen. `valid_until` is the earliest end of a certificate or
     collateral that it rests on. `keys` are SubjectPublicKeyInfos (DER) of the attester's own keys
     on its verified chain: identity and attest-key triples are held against them.
+
+    A tuple, as Verdict is.
     """
 
     family: FamilyName
@@ -137,7 +140,7 @@ class Verified:
     components: tuple[Component, ...]
     checks: tuple[Check, ...]
     nonce: bytes | None = None
-    bindings: Mapping[str, bytes] = field(default_factory=dict)
+    bindings: Mapping[str, bytes] = _NOTHING
     forms: tuple[str, ...] = ()
     valid_until: datetime | None = None
     keys: tuple[bytes, ...] = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from casemate.attestation.service.database import appraisals, challenges, hosts
 from casemate.attestation.service.database.appraisals import Kept
@@ -23,8 +24,7 @@ from casemate.attestation.states import State
 from casemate.audit.ocsf import Finding
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Appraised:
+class Appraised(NamedTuple):
     """What is left of a verdict when its worker has made everything of it that is wanted.
 
     `claims` is the claims set of the result, which holds the verdict's document at `place`, or the

@@ -33,6 +33,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from casemate.attestation.service.principals import Principal, Role
 from casemate.attestation.states import State
@@ -105,8 +106,7 @@ class Challenge:
     used: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What trust depends on in a verdict. `answered` is the nonce that the evidence carries."""
 
     state: State

@@ -18,8 +18,7 @@ RFC 9052, RFC 9360 (x5chain); caliptra-mcu-sw for what its firmware and verifier
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from casemate.attestation.checks import Checklist
 from casemate.attestation.evidence.caliptra.files import is_covered
@@ -46,8 +45,7 @@ _ALGORITHMS = {
 PREFIX = bytes.fromhex("d9d9f7d83dd284")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Token:
+class Token(NamedTuple):
     """A token's parts; `claims` by key, `forms` in the order in which they were seen."""
 
     message: Sign1
