@@ -43,13 +43,12 @@ def encode(value: Any) -> bytes:
     return cbor2.dumps(_prepared(value))
 
 
-def byte_string(data: bytes) -> bytes:
-    """`encode` of bytes alone, for structures that are put together by hand."""
-    size = len(data)
+def byte_string_head(size: int) -> bytes:
+    """What stands before a byte string, for structures that are put together by hand."""
     if size < 24:
-        return bytes((0x40 | size,)) + data
+        return bytes((0x40 | size,))
     power = max(0, ((size.bit_length() + 7) // 8 - 1).bit_length())
-    return bytes((0x58 + power,)) + size.to_bytes(1 << power, "big") + data
+    return bytes((0x58 + power,)) + size.to_bytes(1 << power, "big")
 
 
 def _prepared(value: Any) -> Any:

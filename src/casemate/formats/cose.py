@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from casemate.formats import cbor
@@ -45,10 +46,10 @@ class Sign1:
     unprotected: Mapping[int | str, Any] = field(default_factory=dict)
 
     @property
-    def headers(self) -> dict[int | str, Any]:
+    def headers(self) -> Mapping[int | str, Any]:
         """The protected header, decoded. Raises CoseError."""
         if len(self.protected) <= _SHORT_HEADER:
-            return dict(_short_header(self.protected))
+            return _short_header(self.protected)
         return _header(self.protected)
 
     @property
@@ -58,8 +59,9 @@ class Sign1:
         if value is None:
             return ()
         chain = value if isinstance(value, list) else [value]
-        if not all(isinstance(certificate, bytes) for certificate in chain):
-            raise CoseError("x5chain: expected certificates as byte strings")
+        for certificate in chain:
+            if not isinstance(certificate, bytes):
+                raise CoseError("x5chain: expected certificates as byte strings")
         if len(chain) > MOST_CERTIFICATES:
             raise CoseError(f"x5chain: more than {MOST_CERTIFICATES} certificates")
         return tuple(chain)
@@ -69,7 +71,7 @@ class Sign1:
         return to_be_signed(self.protected, self.payload, external_aad)
 
 
-def _header(protected: bytes) -> dict[int | str, Any]:
+def _header(protected: bytes) -> Mapping[int | str, Any]:
     if not protected:
         return {}
     try:
@@ -82,8 +84,8 @@ def _header(protected: bytes) -> dict[int | str, Any]:
 
 
 @lru_cache(maxsize=128)
-def _short_header(protected: bytes) -> dict[int | str, Any]:
-    return _header(protected)
+def _short_header(protected: bytes) -> Mapping[int | str, Any]:
+    return MappingProxyType(dict(_header(protected)))
 
 
 def protected_header(headers: Mapping[int | str, Any]) -> bytes:
@@ -93,8 +95,16 @@ def protected_header(headers: Mapping[int | str, Any]) -> bytes:
 
 def to_be_signed(protected: bytes, payload: bytes, external_aad: bytes = b"") -> bytes:
     """The Sig_structure of an encoded protected header and a payload."""
-    parts = map(cbor.byte_string, (protected, external_aad, payload))
-    return b"".join((_SIGNATURE1, *parts))
+    parts = (
+        _SIGNATURE1,
+        cbor.byte_string_head(len(protected)),
+        protected,
+        cbor.byte_string_head(len(external_aad)),
+        external_aad,
+        cbor.byte_string_head(len(payload)),
+        payload,
+    )
+    return b"".join(parts)
 
 
 def encode(message: Sign1, *, tags: tuple[int, ...] = (TAG_SIGN1,)) -> bytes:

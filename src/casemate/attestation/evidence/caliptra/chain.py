@@ -44,7 +44,7 @@ from casemate.formats.der_reader import DerError
 #: Certificates of one chain, those that were endorsed included.
 LONGEST = 12
 
-#: Bytes at the end of a certificate that tell it from others, but for those made to look alike.
+#: Bytes at the end of a leaf that tell its chain from others, but for those made to look alike.
 _END = 48
 _TIME = "%Y-%m-%d %H:%M:%S"
 #: The key purposes that a layer has; of an IDevID at least these.
@@ -98,6 +98,14 @@ class Chain:
     def layer(self, role: Role) -> Layer | None:
         """The first layer with a role, if it is there."""
         return self._by_role.get(role)
+
+    @cached_property
+    def firmware(self) -> tuple[Layer, Layer, Layer] | None:
+        """FMC alias, RT alias and DPE leaf, where it has all of them and ends with the leaf."""
+        fmc, runtime, leaf = map(self.layer, (Role.FMC, Role.RUNTIME, Role.LEAF))
+        if fmc is None or runtime is None or leaf is not self.leaf:
+            return None
+        return fmc, runtime, leaf
 
     @cached_property
     def measured(self) -> tuple[tuple[Role, bool, bytes], ...]:
@@ -185,9 +193,9 @@ def recalled_chain(
     """
     endorsements = context.endorsements
     plain = not (endorsements.revocations or endorsements.require_revocation)
-    # Looked for by the ends of the certificates, parts of their signatures, and then compared.
-    ends = tuple([data[-_END:] for data in certificates])
-    key = (_Known, ends, id(endorsements.anchors), endorsements.epoch, str(family))
+    # Looked for by the end of the leaf, a part of its signature, and then compared.
+    end = certificates[0][-_END:] if certificates else b""
+    key = (_Known, end, id(endorsements.anchors), endorsements.epoch, str(family))
     known: _Known | None = context.certificates.recall(key) if plain else None
     if (
         known is not None

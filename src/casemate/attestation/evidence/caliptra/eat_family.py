@@ -27,7 +27,7 @@ from casemate.attestation.evidence.caliptra.key_report_family import (
     partition_layers,
     role_of,
 )
-from casemate.attestation.evidence.caliptra.layers import Layer, Role
+from casemate.attestation.evidence.caliptra.layers import Layer
 from casemate.attestation.evidence.caliptra.quote import read_quote, verify_quote
 from casemate.attestation.evidence.caliptra.replay import Boot, replay
 from casemate.attestation.evidence.caliptra.token import Token
@@ -151,15 +151,13 @@ def _reports(
 
 
 def _firmware_layers(chain: Chain, checks: Checklist) -> tuple[Layer, Layer, Layer]:
-    found = chain.layer(Role.FMC), chain.layer(Role.RUNTIME), chain.layer(Role.LEAF)
-    fmc, runtime, leaf = found
-    if fmc is None or runtime is None or leaf is None or chain.leaf is not leaf:
+    if chain.firmware is None:
         checks.refuse(
             "chain-layers",
             "the chain does not end with FMC alias, RT alias and DPE leaf",
             found=", ".join(layer.role.value for layer in chain.layers),
         )
-    return fmc, runtime, leaf
+    return chain.firmware
 
 
 def _ueid(token: Token, chain: Chain, checks: Checklist) -> None:
