@@ -9,7 +9,7 @@ use aws_lc_sys::{
 
 /// An owned EVP_PKEY.
 #[derive(Debug)]
-pub(super) struct Pkey(*mut EVP_PKEY);
+pub struct Pkey(*mut EVP_PKEY);
 
 // SAFETY: owned, and not changed after its making.
 unsafe impl Send for Pkey {}
@@ -73,7 +73,7 @@ impl Drop for Pkey {
 }
 
 /// An owned EVP_PKEY_CTX.
-pub(super) struct PkeyContext(*mut EVP_PKEY_CTX);
+pub struct PkeyContext(*mut EVP_PKEY_CTX);
 
 impl PkeyContext {
     /// Takes a new context over; null is an error.

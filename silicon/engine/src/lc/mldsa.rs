@@ -4,10 +4,11 @@
 //! refused by name. Pre-hash signatures (HashML-DSA) go through the external mu, which is computed
 //! here. Messages are private memory: signing reads them twice.
 
+use super::Error;
 use super::digest::{Hash, shake256};
 use super::error::failed;
 use super::evp::{MdContext, Pkey};
-use super::{Error, Secret, pkcs8, random};
+use super::seeded::{self, ParameterSet};
 use aws_lc_sys::{
     EVP_DigestSign, EVP_DigestSignInit, EVP_DigestVerify, EVP_DigestVerifyInit, EVP_PKEY_CTX,
     EVP_PKEY_CTX_set_signature_context, EVP_PKEY_pqdsa_new_raw_private_key,
@@ -88,93 +89,51 @@ impl Level {
 }
 
 /// A private key with its seed.
-#[derive(Debug)]
-pub struct PrivateKey {
-    level: Level,
-    seed: Secret,
-    key: Pkey,
-}
-
+pub type PrivateKey = seeded::PrivateKey<Level>;
 /// A public key.
-#[derive(Debug)]
-pub struct PublicKey {
-    level: Level,
-    key: Pkey,
-}
+pub type PublicKey = seeded::PublicKey<Level>;
 
-impl PrivateKey {
-    /// The key of a seed of 32 bytes.
-    pub fn from_seed(level: Level, seed: &[u8]) -> Result<Self, Error> {
-        if seed.len() != SEED {
-            return Err(Error::Key);
-        }
+impl ParameterSet for Level {
+    const SEED: usize = SEED;
+
+    fn oid(self) -> &'static [u8] {
+        Level::oid(self)
+    }
+
+    fn public_bytes(self) -> usize {
+        Level::public_bytes(self)
+    }
+
+    fn expanded_bytes(self) -> usize {
+        Level::expanded_bytes(self)
+    }
+
+    fn private(self, seed: &[u8]) -> Result<Pkey, Error> {
         // SAFETY: the seed comes with its length; the new key is owned.
-        let key = Pkey::own(unsafe {
-            EVP_PKEY_pqdsa_new_raw_private_key(level.nid(), seed.as_ptr(), seed.len())
-        })?;
-        Ok(Self {
-            level,
-            seed: Secret::copy(seed),
-            key,
+        Pkey::own(unsafe {
+            EVP_PKEY_pqdsa_new_raw_private_key(self.nid(), seed.as_ptr(), seed.len())
         })
     }
 
-    /// The key of a seed that was just drawn, after the pairwise consistency test that FIPS 140-3
-    /// wants of each new key pair: a signature verifies.
-    pub fn from_new_seed(level: Level, seed: &[u8]) -> Result<Self, Error> {
-        let key = Self::from_seed(level, seed)?;
+    fn public(self, raw: &[u8]) -> Result<Pkey, Error> {
+        // SAFETY: the key comes with its length; the new key is owned.
+        Pkey::own(unsafe { EVP_PKEY_pqdsa_new_raw_public_key(self.nid(), raw.as_ptr(), raw.len()) })
+    }
+
+    /// A signature verifies.
+    fn check_pair(private: &PrivateKey, public: &PublicKey) -> Result<(), Error> {
         let mu = [0; MU];
-        let signature = key.sign_mu(&mu)?;
-        PublicKey::new(level, &key.public_key()?)?
+        let signature = private.sign_mu(&mu)?;
+        public
             .verify_mu(&mu, &signature)
-            .map_err(|_| Error::Internal)?;
-        Ok(key)
+            .map_err(|_| Error::Internal)
     }
+}
 
-    /// A new key, from AWS-LC's random bytes.
-    pub fn generate(level: Level) -> Result<Self, Error> {
-        let mut seed = Secret::zeroed(SEED);
-        random::fill(seed.expose_mut())?;
-        Self::from_new_seed(level, seed.expose())
-    }
-
-    /// The key in the forms of RFC 9881. An expanded key without its seed is refused: no key is kept
-    /// without it.
-    pub(super) fn from_choice(level: Level, octets: &[u8]) -> Result<Self, Error> {
-        let choice = pkcs8::Choice::read(octets)?;
-        let key = Self::from_seed(level, choice.seed()?)?;
-        choice.check(|| key.expanded())?;
-        Ok(key)
-    }
-
-    /// PKCS #8: the seed (RFC 9881).
-    pub fn to_pkcs8(&self) -> Secret {
-        pkcs8::private_seed(self.level.oid(), &self.seed)
-    }
-
-    /// Its parameter set.
-    pub fn level(&self) -> Level {
-        self.level
-    }
-
-    /// Its seed.
-    pub fn seed(&self) -> &Secret {
-        &self.seed
-    }
-
-    /// The public key.
-    pub fn public_key(&self) -> Result<Vec<u8>, Error> {
-        self.key.raw_public(self.level.public_bytes())
-    }
-
-    /// The expanded private key (FIPS 204, `skEncode`).
-    pub fn expanded(&self) -> Result<Secret, Error> {
-        self.key.raw_private(self.level.expanded_bytes())
-    }
-
+impl PrivateKey {
     /// A hedged signature over a message, with a context of at most 255 bytes.
     pub fn sign(&self, message: &[u8], context: &[u8]) -> Result<Vec<u8>, Error> {
-        let mut out = vec![0; self.level.signature_bytes()];
+        let mut out = vec![0; self.level().signature_bytes()];
         let mut length = out.len();
         let state = MdContext::new()?;
         let mut operation: *mut EVP_PKEY_CTX = std::ptr::null_mut();
@@ -208,7 +167,7 @@ impl PrivateKey {
 
     /// A hedged signature over an external mu (64 bytes).
     pub fn sign_mu(&self, mu: &[u8; MU]) -> Result<Vec<u8>, Error> {
-        let mut out = vec![0; self.level.signature_bytes()];
+        let mut out = vec![0; self.level().signature_bytes()];
         let mut length = out.len();
         let context = self.key.context()?;
         // SAFETY: as in `sign`.
@@ -247,33 +206,6 @@ pub fn prehash_mu(
 }
 
 impl PublicKey {
-    /// The key in its raw form.
-    pub fn new(level: Level, raw: &[u8]) -> Result<Self, Error> {
-        if raw.len() != level.public_bytes() {
-            return Err(Error::Key);
-        }
-        // SAFETY: the key comes with its length; the new key is owned.
-        let key = Pkey::own(unsafe {
-            EVP_PKEY_pqdsa_new_raw_public_key(level.nid(), raw.as_ptr(), raw.len())
-        })?;
-        Ok(Self { level, key })
-    }
-
-    /// Its parameter set.
-    pub fn level(&self) -> Level {
-        self.level
-    }
-
-    /// SubjectPublicKeyInfo (RFC 9881).
-    pub fn to_spki(&self) -> Result<Vec<u8>, Error> {
-        Ok(pkcs8::public_key_info(self.level.oid(), &[], &self.raw()?))
-    }
-
-    /// The raw form.
-    pub fn raw(&self) -> Result<Vec<u8>, Error> {
-        self.key.raw_public(self.level.public_bytes())
-    }
-
     /// Verifies a signature over a message with its context.
     pub fn verify(&self, message: &[u8], context: &[u8], signature: &[u8]) -> Result<(), Error> {
         let state = MdContext::new()?;

@@ -2,7 +2,8 @@
 
 use super::error::failed;
 use super::evp::{Pkey, PkeyContext};
-use super::{Error, Secret, pkcs8, random};
+use super::seeded::{self, ParameterSet};
+use super::{Error, Secret};
 use aws_lc_sys::{
     EVP_PKEY_CTX_kem_set_params, EVP_PKEY_CTX_new_id, EVP_PKEY_KEM, EVP_PKEY_decapsulate,
     EVP_PKEY_encapsulate, EVP_PKEY_kem_new_raw_public_key, EVP_PKEY_keygen_deterministic,
@@ -92,33 +93,33 @@ impl Level {
 }
 
 /// A private key with its seed.
-#[derive(Debug)]
-pub struct PrivateKey {
-    level: Level,
-    seed: Secret,
-    key: Pkey,
-}
-
+pub type PrivateKey = seeded::PrivateKey<Level>;
 /// A public key.
-#[derive(Debug)]
-pub struct PublicKey {
-    level: Level,
-    key: Pkey,
-}
+pub type PublicKey = seeded::PublicKey<Level>;
 
-impl PrivateKey {
-    /// The key of a seed of 64 bytes.
-    pub fn from_seed(level: Level, seed: &[u8]) -> Result<Self, Error> {
-        if seed.len() != SEED {
-            return Err(Error::Key);
-        }
+impl ParameterSet for Level {
+    const SEED: usize = SEED;
+
+    fn oid(self) -> &'static [u8] {
+        Level::oid(self)
+    }
+
+    fn public_bytes(self) -> usize {
+        Level::public_bytes(self)
+    }
+
+    fn expanded_bytes(self) -> usize {
+        Level::expanded_bytes(self)
+    }
+
+    fn private(self, seed: &[u8]) -> Result<Pkey, Error> {
         // SAFETY: the context is owned and lives; the seed comes with its length; the new key is owned.
         unsafe {
             let context =
                 PkeyContext::own(EVP_PKEY_CTX_new_id(EVP_PKEY_KEM, std::ptr::null_mut()))?;
             let mut key = std::ptr::null_mut();
             let mut length = seed.len();
-            let done = EVP_PKEY_CTX_kem_set_params(context.as_ptr(), level.nid()) == 1
+            let done = EVP_PKEY_CTX_kem_set_params(context.as_ptr(), self.nid()) == 1
                 && EVP_PKEY_keygen_init(context.as_ptr()) == 1
                 && EVP_PKEY_keygen_deterministic(
                     context.as_ptr(),
@@ -129,71 +130,41 @@ impl PrivateKey {
             if !done {
                 return failed(Error::Internal);
             }
-            Ok(Self {
-                level,
-                seed: Secret::copy(seed),
-                key: Pkey::own(key)?,
-            })
+            Pkey::own(key)
         }
     }
 
-    /// The key of a seed that was just drawn, after the pairwise consistency test that FIPS 140-3
-    /// wants of each new key pair: an encapsulated secret comes out again.
-    pub fn from_new_seed(level: Level, seed: &[u8]) -> Result<Self, Error> {
-        let key = Self::from_seed(level, seed)?;
-        let (ciphertext, shared) = PublicKey::new(level, &key.public_key()?)?.encapsulate()?;
-        if shared.equals(key.decapsulate(&ciphertext)?.expose()) {
-            Ok(key)
+    /// Its coefficients are checked (FIPS 203, section 7.2).
+    fn public(self, raw: &[u8]) -> Result<Pkey, Error> {
+        // SAFETY: the key comes with its length; the new key is owned.
+        let key = Pkey::own(unsafe {
+            EVP_PKEY_kem_new_raw_public_key(self.nid(), raw.as_ptr(), raw.len())
+        })?;
+        let reduced = raw.as_chunks::<3>().0.iter().take(128 * self.rank());
+        let reduced = reduced.copied().all(|[low, middle, high]| {
+            let first = u16::from(low) | (u16::from(middle) & 0x0f) << 8;
+            let second = u16::from(middle) >> 4 | u16::from(high) << 4;
+            first < Q && second < Q
+        });
+        if reduced { Ok(key) } else { Err(Error::Key) }
+    }
+
+    /// An encapsulated secret comes out again.
+    fn check_pair(private: &PrivateKey, public: &PublicKey) -> Result<(), Error> {
+        let (ciphertext, shared) = public.encapsulate()?;
+        if shared.equals(private.decapsulate(&ciphertext)?.expose()) {
+            Ok(())
         } else {
             Err(Error::Internal)
         }
     }
+}
 
-    /// A new key, from AWS-LC's random bytes.
-    pub fn generate(level: Level) -> Result<Self, Error> {
-        let mut seed = Secret::zeroed(SEED);
-        random::fill(seed.expose_mut())?;
-        Self::from_new_seed(level, seed.expose())
-    }
-
-    /// The key in the forms of RFC 9935. An expanded key without its seed is refused: no key is kept
-    /// without it.
-    pub(super) fn from_choice(level: Level, octets: &[u8]) -> Result<Self, Error> {
-        let choice = pkcs8::Choice::read(octets)?;
-        let key = Self::from_seed(level, choice.seed()?)?;
-        choice.check(|| key.expanded())?;
-        Ok(key)
-    }
-
-    /// PKCS #8: the seed (RFC 9935).
-    pub fn to_pkcs8(&self) -> Secret {
-        pkcs8::private_seed(self.level.oid(), &self.seed)
-    }
-
-    /// Its parameter set.
-    pub fn level(&self) -> Level {
-        self.level
-    }
-
-    /// Its seed.
-    pub fn seed(&self) -> &Secret {
-        &self.seed
-    }
-
-    /// The public key.
-    pub fn public_key(&self) -> Result<Vec<u8>, Error> {
-        self.key.raw_public(self.level.public_bytes())
-    }
-
-    /// The expanded private key.
-    pub fn expanded(&self) -> Result<Secret, Error> {
-        self.key.raw_private(self.level.expanded_bytes())
-    }
-
+impl PrivateKey {
     /// The shared secret of a ciphertext; a wrong one of the right length gives another secret
     /// (implicit rejection).
     pub fn decapsulate(&self, ciphertext: &[u8]) -> Result<Secret, Error> {
-        if ciphertext.len() != self.level.ciphertext_bytes() {
+        if ciphertext.len() != self.level().ciphertext_bytes() {
             return Err(Error::DataLength);
         }
         let mut shared = Secret::zeroed(SHARED);
@@ -218,45 +189,9 @@ impl PrivateKey {
 }
 
 impl PublicKey {
-    /// The key in its raw form; its coefficients are checked (FIPS 203, section 7.2).
-    pub fn new(level: Level, raw: &[u8]) -> Result<Self, Error> {
-        if raw.len() != level.public_bytes() {
-            return Err(Error::Key);
-        }
-        // SAFETY: the key comes with its length; the new key is owned.
-        let key = Pkey::own(unsafe {
-            EVP_PKEY_kem_new_raw_public_key(level.nid(), raw.as_ptr(), raw.len())
-        })?;
-        let reduced = raw.as_chunks::<3>().0.iter().take(128 * level.rank());
-        let reduced = reduced.copied().all(|[low, middle, high]| {
-            let first = u16::from(low) | (u16::from(middle) & 0x0f) << 8;
-            let second = u16::from(middle) >> 4 | u16::from(high) << 4;
-            first < Q && second < Q
-        });
-        if !reduced {
-            return Err(Error::Key);
-        }
-        Ok(Self { level, key })
-    }
-
-    /// Its parameter set.
-    pub fn level(&self) -> Level {
-        self.level
-    }
-
-    /// SubjectPublicKeyInfo (RFC 9935).
-    pub fn to_spki(&self) -> Result<Vec<u8>, Error> {
-        Ok(pkcs8::public_key_info(self.level.oid(), &[], &self.raw()?))
-    }
-
-    /// The raw form.
-    pub fn raw(&self) -> Result<Vec<u8>, Error> {
-        self.key.raw_public(self.level.public_bytes())
-    }
-
     /// A ciphertext and its shared secret.
     pub fn encapsulate(&self) -> Result<(Vec<u8>, Secret), Error> {
-        let mut ciphertext = vec![0; self.level.ciphertext_bytes()];
+        let mut ciphertext = vec![0; self.level().ciphertext_bytes()];
         let mut shared = Secret::zeroed(SHARED);
         let (mut ciphertext_length, mut shared_length) = (ciphertext.len(), SHARED);
         let context = self.key.context()?;

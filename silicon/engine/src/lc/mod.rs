@@ -32,6 +32,7 @@ pub mod pkcs8;
 pub mod random;
 pub mod rsa;
 pub mod secret;
+mod seeded;
 pub mod xts;
 
 pub use error::Error;
