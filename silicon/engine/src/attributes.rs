@@ -3,7 +3,8 @@
 //! CK_ULONG values are eight little-endian bytes and CK_BBOOL one, as on the wire. Key material
 //! never stands here: private and secret values live in the object's key.
 
-use casemate_transport::message::{Malformed, Reader, encode_attribute};
+use casemate_transport::fields::{Malformed, Reader};
+use casemate_transport::message::encode_attribute;
 use cryptoki_sys::{CK_ATTRIBUTE_TYPE, CK_ULONG, CKR_ATTRIBUTE_VALUE_INVALID};
 
 use crate::failure::Failure;

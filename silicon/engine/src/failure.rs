@@ -1,6 +1,6 @@
 //! Why an operation did not happen: a CK_RV of PKCS#11 3.2, section 5.1.6.
 
-use casemate_transport::message::Malformed;
+use casemate_transport::fields::Malformed;
 use cryptoki_sys::{CK_RV, CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL, CKR_FUNCTION_FAILED};
 
 /// A refused or failed operation; never CKR_OK.

@@ -7,7 +7,7 @@
 //! data; metadata = partition (16), kind u8, 7 zero bytes, id u64, generation u64; the plaintext is
 //! the record: attributes and key alike, so nothing of an object can be read or exchanged at rest.
 
-use casemate_transport::message::{Reader, Writer};
+use casemate_transport::fields::{Reader, Writer};
 
 use crate::control::{RecordKey, RecordKind};
 use crate::lc::gcm::AesGcm;

@@ -18,7 +18,8 @@ use crate::cache::{CachedKey, KeyCache};
 use crate::failure::Failure;
 use crate::keys::Key;
 use crate::lc::Secret;
-use casemate_transport::message::{Reader, Usage, Writer};
+use casemate_transport::fields::{Reader, Writer};
+use casemate_transport::message::Usage;
 
 /// Bit 62 of a handle: a session object, which ends with its session.
 pub const SESSION_OBJECT: u64 = 1 << 62;

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use casemate_transport::message::{Malformed, Reader};
+use casemate_transport::fields::{Malformed, Reader};
 use cryptoki_sys::{CKR_PIN_LEN_RANGE, CKR_PIN_LOCKED};
 
 use crate::failure::Failure;

@@ -6,7 +6,7 @@
 //! caller of C_GetAttributeValue gets follows from the statuses. An attribute whose value is
 //! attributes (CKA_WRAP_TEMPLATE and its kind) comes as a template's bytes.
 
-use crate::message::{Malformed, Reader};
+use crate::fields::{Malformed, Reader};
 
 /// Capacity in a query: only the length of the value is wanted.
 pub const LENGTH_ONLY: u32 = u32::MAX;

@@ -6,10 +6,10 @@
 //! staying open, that both sides live. The module takes no descriptor: what comes with a message is
 //! closed unseen by the kernel, since it never offers room for one.
 
+use crate::fields::{Malformed, Reader, Writer};
 use crate::layout::{
     BULK_BYTES, PROTOCOL_VERSION, RING_BYTES, SLOT_COUNT, SLOT_STRIDE, STATUS_BYTES,
 };
-use crate::message::{Malformed, Reader, Writer};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;

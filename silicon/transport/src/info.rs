@@ -1,6 +1,6 @@
 //! What a partition says about itself (`Operation::PartitionInfo`): a fixed structure.
 
-use crate::message::{Malformed, Reader, Writer};
+use crate::fields::{Malformed, Reader, Writer};
 
 /// Bytes of a `PartitionInfo`.
 pub const PARTITION_INFO_BYTES: usize = 200;

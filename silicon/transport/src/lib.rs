@@ -6,7 +6,8 @@
 //! The message layout is written down for other implementers in `docs/transport.md`.
 //!
 //! - `layout`: where everything stands in the shared memory, and the slot protocol's words.
-//! - `message`: operations, request and response headers, bodies.
+//! - `message`: operations, request and response headers, attributes.
+//! - `fields`: the numbers and counted bytes that messages are made of.
 //! - `parameters`: mechanism parameters on the wire.
 //! - `attributes`: queries for attributes and their answers.
 //! - `info`: what a partition says about itself.
@@ -35,6 +36,7 @@ pub mod attributes;
 pub mod client;
 pub mod clock;
 pub mod cpus;
+pub mod fields;
 pub mod handshake;
 pub mod info;
 pub mod layout;

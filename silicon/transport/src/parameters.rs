@@ -6,7 +6,7 @@
 
 mod kdf;
 
-use crate::message::{Malformed, Reader};
+use crate::fields::{Malformed, Reader};
 pub use kdf::{DERIVED_KEYS_MAX, KDF_FIELDS_MAX, KdfField, Sp800Kdf};
 
 /// CK_RSA_PKCS_OAEP_PARAMS.

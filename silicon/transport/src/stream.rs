@@ -8,9 +8,10 @@
 //! is a client of the module like any other: it can do what its socket lets it do, no more.
 
 use crate::client::{ConnectError, Connection, Lost, Request, SubmitError};
+use crate::fields::Reader;
 use crate::handshake::{HELLO_BYTES, Hello, Refusal, Welcome};
 use crate::layout::BULK_BYTES;
-use crate::message::{REQUEST_BYTES, RESPONSE_BYTES, Reader, RequestHeader, ResponseHeader};
+use crate::message::{REQUEST_BYTES, RESPONSE_BYTES, RequestHeader, ResponseHeader};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;

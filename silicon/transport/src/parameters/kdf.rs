@@ -1,7 +1,7 @@
 //! The parameters of the SP 800-108 key derivation functions.
 
 use super::{Sink, flag};
-use crate::message::{Malformed, Reader};
+use crate::fields::{Malformed, Reader};
 
 /// Most data parameters of a counter KDF.
 pub const KDF_FIELDS_MAX: usize = 32;
