@@ -15,12 +15,12 @@
 //! is forgotten.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+mod large;
+mod library;
 mod pages;
 pub mod process;
 
@@ -41,10 +41,6 @@ const SIZES: [u32; 20] = [
 ];
 /// The largest block.
 const BLOCK_MAX: usize = 32768;
-/// Larger blocks up to this are locked as well: the library's tables; beyond it stand messages.
-const LARGE_LOCKED: usize = 1 << 20;
-/// Bytes of mappings kept for the next message; they count against the limit of locked memory.
-const SPARE_BYTES: usize = LARGE_LOCKED;
 /// Bytes that one list of one thread keeps, roughly.
 const THREAD_BYTES: usize = 8 * 1024;
 /// Locked bytes that new keys leave to operations under way, with `require_locked`.
@@ -60,10 +56,6 @@ static GROWTH: Mutex<Growth> = Mutex::new(Growth {
     next: 0,
     end: 0,
 });
-/// Blocks beyond `BLOCK_MAX`: their lengths, and whether they are locked.
-static LARGE: Mutex<BTreeMap<usize, (usize, bool)>> = Mutex::new(BTreeMap::new());
-/// Wiped mappings up to `LARGE_LOCKED` for the next message: start, length, whether it is locked.
-static SPARE: Mutex<Vec<(usize, usize, bool)>> = Mutex::new(Vec::new());
 static STATISTICS: Statistics = Statistics {
     locked: AtomicU64::new(0),
     unlocked: AtomicU64::new(0),
@@ -289,41 +281,14 @@ pub fn allocate(length: usize) -> Option<*mut u8> {
     if length <= BLOCK_MAX {
         return allocate_block(class_for(length));
     }
-    // Few lengths, so that spare mappings fit.
-    let rounded = if length <= LARGE_LOCKED {
-        length.next_power_of_two()
-    } else {
-        length.checked_next_multiple_of(4096)?
-    };
-    let (base, locked) = match take_spare(rounded) {
-        Some(spare) => spare,
-        None => pages::map_large(rounded, rounded <= LARGE_LOCKED)?,
-    };
-    lock(&LARGE).insert(base.addr(), (rounded, locked));
-    large_counter(locked).fetch_add(rounded as u64, Ordering::Relaxed);
-    Some(base)
-}
-
-fn take_spare(length: usize) -> Option<(*mut u8, bool)> {
-    let mut spare = lock(&SPARE);
-    let index = spare.iter().position(|(_, long, _)| *long == length)?;
-    let (base, _, locked) = spare.swap_remove(index);
-    Some((ptr::with_exposed_provenance_mut(base), locked))
-}
-
-fn large_counter(locked: bool) -> &'static AtomicU64 {
-    if locked {
-        &STATISTICS.locked
-    } else {
-        &STATISTICS.large
-    }
+    large::allocate(length)
 }
 
 /// How many bytes stand behind a pointer of `allocate`; None: it is not from there.
 fn length_of(block: *mut u8) -> Option<usize> {
     match class_at(block.addr()) {
         Some(class) => Some(size_of_class(class)),
-        None => lock(&LARGE).get(&block.addr()).map(|large| large.0),
+        None => large::length_of(block),
     }
 }
 
@@ -333,7 +298,7 @@ fn length_of(block: *mut u8) -> Option<usize> {
 /// A pointer from `allocate` must not be used any more.
 pub unsafe fn free(block: *mut u8) -> bool {
     let Some(class) = class_at(block.addr()) else {
-        return free_large(block);
+        return large::free(block);
     };
     if FORKED.load(Ordering::Relaxed) {
         return true;
@@ -364,32 +329,6 @@ pub unsafe fn free(block: *mut u8) -> bool {
     true
 }
 
-fn free_large(block: *mut u8) -> bool {
-    if FORKED.load(Ordering::Relaxed) {
-        // Another thread of the parent may have held the lock at the fork: then it is forgotten.
-        return LARGE
-            .try_lock()
-            .map_or(true, |mut large| large.remove(&block.addr()).is_some());
-    }
-    let Some((length, locked)) = lock(&LARGE).remove(&block.addr()) else {
-        return false;
-    };
-    large_counter(locked).fetch_sub(length as u64, Ordering::Relaxed);
-    // SAFETY: a mapping of our own of this length, and its owner gives it up.
-    unsafe { wipe(block, length) };
-    if length <= LARGE_LOCKED {
-        let mut spare = lock(&SPARE);
-        let kept: usize = spare.iter().map(|(_, long, _)| long).sum();
-        if kept + length <= SPARE_BYTES {
-            spare.push((block.expose_provenance(), length, locked));
-            return true;
-        }
-    }
-    // SAFETY: as above.
-    unsafe { libc::munmap(block.cast(), length) };
-    true
-}
-
 /// # Safety
 /// `length` bytes must be writable.
 unsafe fn wipe(block: *mut u8, length: usize) {
@@ -397,65 +336,6 @@ unsafe fn wipe(block: *mut u8, length: usize) {
     unsafe { ptr::write_bytes(block, 0, length) };
     std::sync::atomic::compiler_fence(Ordering::SeqCst);
     std::hint::black_box(block);
-}
-
-// --- AWS-LC --------------------------------------------------------------------------------------
-
-/// What AWS-LC's own allocator puts before a block: its size. Such blocks exist if AWS-LC allocated
-/// before `install`, and after it they come here to be freed.
-const PREFIX: usize = 8;
-
-unsafe extern "C" fn lc_malloc(length: usize, _: *const c_char, _: c_int) -> *mut c_void {
-    if let Some(block) = allocate(length) {
-        return block.cast();
-    }
-    // A forked child: AWS-LC must go on working for what uses no keys.
-    let Some(whole) = length.checked_add(PREFIX) else {
-        return ptr::null_mut();
-    };
-    // SAFETY: plain allocation, with AWS-LC's own prefix, so that `lc_free` knows it.
-    unsafe {
-        let base = libc::malloc(whole);
-        if base.is_null() {
-            return base;
-        }
-        base.cast::<usize>().write(length);
-        base.byte_add(PREFIX)
-    }
-}
-
-unsafe extern "C" fn lc_free(block: *mut c_void, _: *const c_char, _: c_int) {
-    // SAFETY: AWS-LC frees what it got from `lc_malloc`, or from its own allocator before.
-    unsafe {
-        if block.is_null() || free(block.cast()) {
-            return;
-        }
-        let base = block.byte_sub(PREFIX);
-        let length = base.cast::<usize>().read();
-        wipe(base.cast(), length + PREFIX);
-        libc::free(base);
-    }
-}
-
-unsafe extern "C" fn lc_realloc(
-    block: *mut c_void,
-    length: usize,
-    file: *const c_char,
-    line: c_int,
-) -> *mut c_void {
-    // SAFETY: as in `lc_free`; both blocks hold at least the bytes that are copied.
-    unsafe {
-        let old = match length_of(block.cast()) {
-            Some(old) => old,
-            None => block.byte_sub(PREFIX).cast::<usize>().read(),
-        };
-        let new = lc_malloc(length, file, line);
-        if !new.is_null() {
-            ptr::copy_nonoverlapping(block.cast::<u8>(), new.cast::<u8>(), old.min(length));
-            lc_free(block, file, line);
-        }
-        new
-    }
 }
 
 unsafe extern "C" fn forked() {
@@ -512,11 +392,7 @@ fn make() -> Result<bool, String> {
     // SAFETY: the handler only sets a flag.
     unsafe { libc::pthread_atfork(None, None, Some(forked)) };
     BASE.store(base, Ordering::Release);
-    // SAFETY: the functions keep AWS-LC's contract, also for what it has allocated before.
-    let done = unsafe {
-        aws_lc_sys::CRYPTO_set_mem_functions(Some(lc_malloc), Some(lc_realloc), Some(lc_free))
-    };
-    Ok(done == 1)
+    Ok(library::take_over())
 }
 
 /// What protects key memory now.

@@ -1,3 +1,4 @@
+use super::library::{PREFIX, lc_free, lc_malloc, lc_realloc};
 use super::*;
 use crate::lc::{Secret, ec};
 
