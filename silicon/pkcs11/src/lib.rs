@@ -4,10 +4,11 @@
 //! links no cryptography, starts no threads, keeps no PIN, and never unwinds into C.
 //!
 //! The way of a call: `interfaces` (function lists) → `entry` (the C functions, a file a chapter) →
-//! `perform`, `messages` (how operations run) → `session` (one request there and back) → `link` (the
-//! connection to the partition). Beside it: `state` (the process), `registry` (which partitions there
-//! are), `mechanism` and `templates` (C structures to the wire), `verdicts` (checks remembered),
-//! `flights` (calls of asynchronous sessions that have not come back), `fork` and `lock` (life after a fork).
+//! `perform`, `parts`, `messages` (how operations run) → `session` (one request there and back) →
+//! `link` (the connection to the partition). Beside it: `state` (the process), `registry` (which
+//! partitions there are), `mechanism` and `templates` (C structures to the wire), `verdicts` (checks
+//! remembered), `flights` (calls of asynchronous sessions that have not come back), `fork` and `lock`
+//! (life after a fork).
 
 #![cfg_attr(
     test,
@@ -35,6 +36,7 @@ mod messages;
 mod operation;
 mod outcome;
 mod output;
+mod parts;
 mod perform;
 mod registry;
 mod session;

@@ -1,7 +1,7 @@
-//! How operations run: Init, the single part, parts, the end; the same for every usage.
+//! How operations run: Init, the single part, the end; the same for every usage.
 //!
 //! A whole operation is one message. Only parts, and data beyond the largest message, make a stream at
-//! the module. `operation.rs` has the phases.
+//! the module: `parts`. `operation` has the phases.
 
 use crate::flights::{Buffer, Function};
 use crate::mechanism;
@@ -14,7 +14,7 @@ use casemate_transport::client::Request;
 use casemate_transport::layout::MESSAGE_MAX;
 use casemate_transport::message::{FLAG_LENGTH_ONLY, Operation as Code, Usage};
 use cryptoki_sys::{
-    CK_MECHANISM, CK_OBJECT_HANDLE, CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL, CKR_DEVICE_REMOVED,
+    CK_MECHANISM, CK_OBJECT_HANDLE, CKR_ARGUMENTS_BAD, CKR_BUFFER_TOO_SMALL,
     CKR_FUNCTION_NOT_SUPPORTED, CKR_OPERATION_ACTIVE, CKR_OPERATION_NOT_INITIALIZED, CKR_PENDING,
     CKR_SIGNATURE_LEN_RANGE,
 };
@@ -22,13 +22,11 @@ use cryptoki_sys::{
 /// The longest signature, MAC or digest.
 pub const SIGNATURE_MAX: usize = 8192;
 /// What a mechanism may add to its data: padding, a tag, an IV, an RSA block.
-const GROWTH: usize = 1024;
-/// The longest block of a cipher.
-const BLOCK: usize = 16;
+pub(crate) const GROWTH: usize = 1024;
 /// Verdict: the output's length depends on the data.
 const DEPENDS_ON_DATA: u64 = 2;
 /// Data up to this goes along when only the length of the output is asked for.
-const QUERY_DATA_MAX: usize = 16 * 1024;
+pub(crate) const QUERY_DATA_MAX: usize = 16 * 1024;
 
 impl Session {
     /// C_...Init. A null mechanism ends the operation that runs.
@@ -123,7 +121,7 @@ impl Session {
     }
 
     /// Fails unless the operation runs; `other` is the phase in which this kind of call ends it.
-    fn running(&mut self, usage: Usage, other: Phase) -> Outcome {
+    pub(crate) fn running(&mut self, usage: Usage, other: Phase) -> Outcome {
         let phase = self.operation(usage).phase;
         if phase == Phase::Idle {
             return Err(CKR_OPERATION_NOT_INITIALIZED);
@@ -139,7 +137,7 @@ impl Session {
     }
 
     /// Ends the operation after an error, but not after CKR_BUFFER_TOO_SMALL or CKR_PENDING.
-    fn settle(&mut self, usage: Usage, outcome: Outcome) -> Outcome {
+    pub(crate) fn settle(&mut self, usage: Usage, outcome: Outcome) -> Outcome {
         if let Err(code) = outcome
             && code != CKR_BUFFER_TOO_SMALL
             && code != CKR_PENDING
@@ -150,7 +148,7 @@ impl Session {
     }
 
     /// A request of this operation, with its parameters lent, and with a signature and data.
-    fn with_operation<T>(
+    pub(crate) fn with_operation<T>(
         &mut self,
         usage: Usage,
         code: Code,
@@ -310,184 +308,6 @@ impl Session {
         operation.phase = Phase::Ready;
     }
 
-    /// Begins the stream at the module, if it has not begun.
-    pub fn stream(&mut self, usage: Usage) -> Outcome {
-        match self.operation(usage).phase {
-            Phase::Idle => Err(CKR_OPERATION_NOT_INITIALIZED),
-            Phase::Pending => Err(CKR_OPERATION_ACTIVE),
-            Phase::Streaming => {
-                self.open()?;
-                // A new connection has ended the stream.
-                if self.operation(usage).phase == Phase::Streaming {
-                    Ok(())
-                } else {
-                    Err(CKR_DEVICE_REMOVED)
-                }
-            }
-            Phase::Ready | Phase::Asked => {
-                let nothing: (&[u8], &[u8]) = (&[], &[]);
-                self.with_operation(usage, Code::StreamBegin, nothing, |session, message| {
-                    message.header.aux = usage as u64;
-                    session.call(message, Loss::Repeat, |_, _| {})
-                })?;
-                let operation = self.operation(usage);
-                operation.phase = Phase::Streaming;
-                operation.fed = 0;
-                Ok(())
-            }
-        }
-    }
-
-    /// Sends data as parts; output, if there is a place for it, one behind the other. The number of
-    /// bytes written.
-    fn feed(&mut self, usage: Usage, data: &[u8], output: Option<&Output>) -> Outcome<usize> {
-        let mut written = 0;
-        for part in data.chunks(MESSAGE_MAX.min(data.len().max(1))) {
-            self.stream(usage)?;
-            let mut message = request(Code::StreamUpdate);
-            message.header.aux = usage as u64;
-            message.data = part;
-            if let Some(output) = output {
-                let room = output.room().saturating_sub(written);
-                message.header.capacity =
-                    u32::try_from(room.min(part.len() + GROWTH)).unwrap_or(u32::MAX);
-            }
-            let mut fits = true;
-            let mut count = 0;
-            let answer = self.exchange(&mut message, Loss::Report, |_, bytes| {
-                count = bytes.len();
-                if let Some(output) = output {
-                    fits = output.write_at(written, bytes);
-                }
-            })?;
-            if answer.result == CKR_BUFFER_TOO_SMALL
-                && let Some(output) = output
-            {
-                output.tell((written as u64).saturating_add(answer.output));
-            }
-            check(answer.result)?;
-            if !fits {
-                return Err(CKR_BUFFER_TOO_SMALL);
-            }
-            written += count;
-            let operation = self.operation(usage);
-            operation.fed += part.len();
-            operation.given += count;
-        }
-        if let Some(output) = output {
-            output.tell(written as u64);
-        }
-        Ok(written)
-    }
-
-    /// A part of an operation without output on the way.
-    pub fn update(&mut self, usage: Usage, data: Outcome<&[u8]>) -> Outcome {
-        self.running(usage, Phase::Asked)?;
-        let outcome = data.and_then(|data| {
-            self.stream(usage)?;
-            self.feed(usage, data, None).map(|_| ())
-        });
-        self.settle(usage, outcome)
-    }
-
-    /// A part of an operation with output on the way.
-    pub fn update_into(
-        &mut self,
-        usage: Usage,
-        data: Outcome<&[u8]>,
-        output: Outcome<Output>,
-    ) -> Outcome {
-        self.running(usage, Phase::Asked)?;
-        let outcome = data.and_then(|data| {
-            let output = output?;
-            if output.length_only() {
-                self.stream(usage)?;
-                return self.update_length(usage, data, &output);
-            }
-            // Several messages cannot be taken back if the last one does not fit: what they may give
-            // is their length, and what the module holds of a block.
-            let operation = self.operation(usage);
-            let held = operation.fed.saturating_sub(operation.given).min(BLOCK);
-            if data.len() > MESSAGE_MAX && output.room() < data.len() + held {
-                output.tell((data.len() + held) as u64);
-                return Err(CKR_BUFFER_TOO_SMALL);
-            }
-            self.stream(usage)?;
-            self.feed(usage, data, Some(&output)).map(|_| ())
-        });
-        self.settle(usage, outcome)
-    }
-
-    fn update_length(&mut self, usage: Usage, data: &[u8], output: &Output) -> Outcome {
-        if data.len() > QUERY_DATA_MAX {
-            output.tell((data.len() + GROWTH) as u64);
-            return Ok(());
-        }
-        let mut message = request(Code::StreamUpdate);
-        message.header.aux = usage as u64;
-        message.header.flags = FLAG_LENGTH_ONLY;
-        message.data = data;
-        let answer = self.call(&mut message, Loss::Report, |_, _| {})?;
-        output.tell(answer.output);
-        Ok(())
-    }
-
-    /// The most that the end of an operation gives.
-    fn final_limit(&mut self, usage: Usage) -> usize {
-        match usage {
-            Usage::Encrypt | Usage::Decrypt => self
-                .operation(usage)
-                .fed
-                .saturating_add(GROWTH)
-                .min(MESSAGE_MAX),
-            _ => SIGNATURE_MAX,
-        }
-    }
-
-    /// The message that ends a stream.
-    fn finish(
-        &mut self,
-        usage: Usage,
-        signature: &[u8],
-        act: impl FnOnce(&mut Self, &mut Request<'_>) -> Outcome,
-    ) -> Outcome {
-        self.stream(usage)?;
-        let mut message = request(Code::StreamFinal);
-        message.header.aux = usage as u64;
-        message.first = signature;
-        act(self, &mut message)?;
-        self.operation(usage).end();
-        Ok(())
-    }
-
-    /// The end of an operation with output.
-    pub fn finish_into(&mut self, usage: Usage, output: Outcome<Output>) -> Outcome {
-        self.running(usage, Phase::Asked)?;
-        let outcome = output.and_then(|output| {
-            let known = self.operation(usage).length;
-            if output.length_only() {
-                if known != 0 && !matches!(usage, Usage::Encrypt | Usage::Decrypt) {
-                    output.tell(known);
-                    return Ok(());
-                }
-                self.stream(usage)?;
-                let mut message = request(Code::StreamFinal);
-                message.header.aux = usage as u64;
-                message.header.flags = FLAG_LENGTH_ONLY;
-                let answer = self.call(&mut message, Loss::Report, |_, _| {})?;
-                output.tell(answer.output);
-                return Ok(());
-            }
-            let limit = self.final_limit(usage);
-            self.finish(usage, &[], |session, message| {
-                session
-                    .call_into(message, Loss::Report, &output.limited(limit))
-                    .map(|_| ())
-            })
-        });
-        self.settle(usage, outcome)
-    }
-
     /// The single-part verification.
     pub fn verify(
         &mut self,
@@ -523,23 +343,10 @@ impl Session {
         });
         self.settle(Usage::Verify, outcome)
     }
-
-    /// The end of a verification in parts.
-    pub fn finish_verify(&mut self, signature: Outcome<&[u8]>) -> Outcome {
-        self.running(Usage::Verify, Phase::Asked)?;
-        let outcome = signature.and_then(|signature| self.finish_verification(bounded(signature)?));
-        self.settle(Usage::Verify, outcome)
-    }
-
-    fn finish_verification(&mut self, signature: &[u8]) -> Outcome {
-        self.finish(Usage::Verify, signature, |session, message| {
-            session.call(message, Loss::Report, |_, _| {}).map(|_| ())
-        })
-    }
 }
 
 /// A signature that fits a message.
-fn bounded(signature: &[u8]) -> Outcome<&[u8]> {
+pub(crate) fn bounded(signature: &[u8]) -> Outcome<&[u8]> {
     if signature.len() > SIGNATURE_MAX {
         return Err(CKR_SIGNATURE_LEN_RANGE);
     }
