@@ -96,9 +96,7 @@ def _mechanism(name: str) -> int:
 @reports_errors
 def create(name: str, runtime: Path | None, as_json: bool, **given: Any) -> None:
     """Make a partition; programs reach it at once."""
-    with admin(runtime) as module:
-        made = module.call("partition.create", name=name, policy=policy_of(given))
-    _print(made, as_json=as_json)
+    _ask(runtime, as_json, "partition.create", name=name, policy=policy_of(given))
 
 
 @partition.command("list")
@@ -122,9 +120,7 @@ def list_(runtime: Path | None, as_json: bool) -> None:
 @reports_errors
 def show(name: str, runtime: Path | None, as_json: bool) -> None:
     """Show one partition: limits, what is in use, its socket."""
-    with admin(runtime) as module:
-        found = module.call("partition.show", name=name)
-    _print(found, as_json=as_json)
+    _ask(runtime, as_json, "partition.show", name=name)
 
 
 @partition.command("resize")
@@ -135,9 +131,7 @@ def show(name: str, runtime: Path | None, as_json: bool) -> None:
 @reports_errors
 def resize(name: str, runtime: Path | None, as_json: bool, **given: Any) -> None:
     """Change limits and permissions while it serves; what is not given stays."""
-    with admin(runtime) as module:
-        changed = module.call("partition.set-policy", name=name, policy=policy_of(given))
-    _print(changed, as_json=as_json)
+    _ask(runtime, as_json, "partition.set-policy", name=name, policy=policy_of(given))
 
 
 @partition.command("suspend")
@@ -147,9 +141,7 @@ def resize(name: str, runtime: Path | None, as_json: bool, **given: Any) -> None
 @reports_errors
 def suspend(name: str, runtime: Path | None, as_json: bool) -> None:
     """Have a partition refuse until it is resumed; its keys stay."""
-    with admin(runtime) as module:
-        changed = module.call("partition.suspend", name=name)
-    _print(changed, as_json=as_json)
+    _ask(runtime, as_json, "partition.suspend", name=name)
 
 
 @partition.command("resume")
@@ -159,9 +151,7 @@ def suspend(name: str, runtime: Path | None, as_json: bool) -> None:
 @reports_errors
 def resume(name: str, runtime: Path | None, as_json: bool) -> None:
     """Have a suspended partition serve again."""
-    with admin(runtime) as module:
-        changed = module.call("partition.resume", name=name)
-    _print(changed, as_json=as_json)
+    _ask(runtime, as_json, "partition.resume", name=name)
 
 
 @partition.command("destroy")
@@ -186,7 +176,10 @@ def destroy(name: str, yes: bool, runtime: Path | None, as_json: bool) -> None:
         click.echo(f"destroyed {name}")
 
 
-def _print(described: dict[str, Any], *, as_json: bool) -> None:
+def _ask(runtime: Path | None, as_json: bool, command: str, **arguments: Any) -> None:
+    """Send a command that answers with the partition it is about, and show that."""
+    with admin(runtime) as module:
+        described = module.call(command, **arguments)
     if as_json:
         print_json(described)
         return

@@ -50,6 +50,36 @@ _PUBLIC = (
 class Key(Object):
     """A key: what it does happens in the partition."""
 
+    def _use(
+        self,
+        operation: Operation,
+        usage: Usage,
+        method: Method,
+        data: bytes,
+        signature: bytes = b"",
+    ) -> bytes:
+        """One operation over data, in parts where they are longer than a message."""
+        doing = f"{usage.name.lower()} with {self.label}"
+        if len(data) > MESSAGE_MAX:
+            return self.partition.connection.stream(
+                usage,
+                doing=doing,
+                object=self.handle,
+                mechanism=method.mechanism,
+                parameters=method.encoded(),
+                signature=signature,
+                data=data,
+            )
+        return self.partition.connection.call(
+            operation,
+            doing=doing,
+            object=self.handle,
+            mechanism=method.mechanism,
+            parameters=method.encoded(),
+            first=signature,
+            data=data,
+        ).output
+
     # --- signatures and MACs -----------------------------------------------------------------
 
     def _signature_method(
@@ -75,23 +105,7 @@ class Key(Object):
         ML-DSA, AES-CMAC, HMAC-SHA256.
         """
         method = self._signature_method(mechanism, parameters)
-        if len(data) > MESSAGE_MAX:
-            return self.partition.connection.stream(
-                Usage.SIGN,
-                doing=f"sign with {self.label}",
-                object=self.handle,
-                mechanism=method.mechanism,
-                parameters=method.encoded(),
-                data=data,
-            )
-        return self.partition.connection.call(
-            Operation.SIGN,
-            doing=f"sign with {self.label}",
-            object=self.handle,
-            mechanism=method.mechanism,
-            parameters=method.encoded(),
-            data=data,
-        ).output
+        return self._use(Operation.SIGN, Usage.SIGN, method, data)
 
     def sign_many(
         self,
@@ -114,26 +128,7 @@ class Key(Object):
     ) -> None:
         """Raise `InvalidSignatureError` unless the signature fits."""
         method = self._signature_method(mechanism, parameters)
-        if len(data) > MESSAGE_MAX:
-            self.partition.connection.stream(
-                Usage.VERIFY,
-                doing=f"verify with {self.label}",
-                object=self.handle,
-                mechanism=method.mechanism,
-                parameters=method.encoded(),
-                signature=signature,
-                data=data,
-            )
-            return
-        self.partition.connection.call(
-            Operation.VERIFY,
-            doing=f"verify with {self.label}",
-            object=self.handle,
-            mechanism=method.mechanism,
-            parameters=method.encoded(),
-            first=signature,
-            data=data,
-        )
+        self._use(Operation.VERIFY, Usage.VERIFY, method, data, signature)
 
     def verify_many(
         self,
@@ -165,7 +160,7 @@ class Key(Object):
         if mechanism is None and self.key_type is KeyType.AES:
             return self._encrypt_gcm(data, associated)
         method = self._encryption_method(mechanism, parameters)
-        return self._transform(Operation.ENCRYPT, Usage.ENCRYPT, method, data)
+        return self._use(Operation.ENCRYPT, Usage.ENCRYPT, method, data)
 
     def decrypt(
         self,
@@ -179,7 +174,7 @@ class Key(Object):
         if mechanism is None and self.key_type is KeyType.AES:
             return self._decrypt_gcm(data, associated)
         method = self._encryption_method(mechanism, parameters)
-        return self._transform(Operation.DECRYPT, Usage.DECRYPT, method, data)
+        return self._use(Operation.DECRYPT, Usage.DECRYPT, method, data)
 
     def encrypt_many(
         self,
@@ -233,26 +228,6 @@ class Key(Object):
             return Method(_M.RSA_PKCS_OAEP, parameters or Oaep())
         raise ArgumentError(f"a {self.algorithm} key needs a mechanism to encrypt with")
 
-    def _transform(self, operation: Operation, usage: Usage, method: Method, data: bytes) -> bytes:
-        doing = f"{usage.name.lower()} with {self.label}"
-        if len(data) > MESSAGE_MAX:
-            return self.partition.connection.stream(
-                usage,
-                doing=doing,
-                object=self.handle,
-                mechanism=method.mechanism,
-                parameters=method.encoded(),
-                data=data,
-            )
-        return self.partition.connection.call(
-            operation,
-            doing=doing,
-            object=self.handle,
-            mechanism=method.mechanism,
-            parameters=method.encoded(),
-            data=data,
-        ).output
-
     def _encrypt_gcm(self, data: bytes, associated: bytes) -> bytes:
         if len(data) > MESSAGE_MAX:
             raise ArgumentError(
@@ -261,16 +236,14 @@ class Key(Object):
                 "decryption gives nothing out before it has checked a whole message",
             )
         parameters = GcmMessage(bytes(GCM_IV), associated, generate=True)
-        output = self._transform(
-            Operation.ENCRYPT, Usage.ENCRYPT, Method(_M.AES_GCM, parameters), data
-        )
+        output = self._use(Operation.ENCRYPT, Usage.ENCRYPT, Method(_M.AES_GCM, parameters), data)
         return output[-GCM_IV:] + output[:-GCM_IV]
 
     def _decrypt_gcm(self, data: bytes, associated: bytes) -> bytes:
         if len(data) < GCM_IV + GCM_TAG:
             raise ArgumentError(f"an AES-GCM message has {GCM_IV + GCM_TAG} bytes or more")
         parameters = GcmMessage(data[:GCM_IV], associated, data[-GCM_TAG:])
-        return self._transform(
+        return self._use(
             Operation.DECRYPT,
             Usage.DECRYPT,
             Method(_M.AES_GCM, parameters),
