@@ -1,6 +1,6 @@
 //! The parameters of the SP 800-108 key derivation functions.
 
-use super::{Sink, flag};
+use super::wire::{Sink, flag};
 use crate::fields::{Malformed, Reader};
 
 /// Most data parameters of a counter KDF.

@@ -1,7 +1,9 @@
 //! Round trips of every form.
 
 use super::kdf::FIELD_KEY;
+use super::wire::SP800_KDF;
 use super::*;
+use crate::fields::Malformed;
 use proptest::prelude::*;
 
 /// Parameters of every form from the same arbitrary pieces.
