@@ -78,12 +78,21 @@ class Checklist:
             self._passed.append(Check(name, True, sentence, expected))
 
     def equal(
-        self, name: str, *, expected: bytes | int | str, found: bytes | int | str, what: str
+        self,
+        name: str,
+        *,
+        expected: bytes | int | str,
+        found: bytes | int | str,
+        what: str,
+        otherwise: str = "",
     ) -> None:
-        """Require two values to be the same; `what` names them in the sentence."""
+        """Require two values to be the same; `what` names them in the sentence.
+
+        The sentence of a check that fails is `otherwise`, or says both.
+        """
         shown = (_shown(expected), _shown(found))
         if expected != found:
-            sentence = f"{what}: expected {shown[0]}, found {shown[1]}"
+            sentence = otherwise or f"{what}: expected {shown[0]}, found {shown[1]}"
             self.refuse(name, sentence, expected=shown[0], found=shown[1])
         self._passed.append(Check(name, True, f"{what} as expected", *shown))
 

@@ -75,9 +75,11 @@ def appraise(
         fresh=whole and context.nonce is not None,
         known=context.certificates,
     )
+    verified = outcome.verified
     components = (*outcome.components, *judged.components)
-    state = worst([*(part.state for part in components), *(one for one, _ in outcome.reasons)])
-    state = worst([state, judged.floor])
+    states = [part.state for part in components]
+    states += [one for one, _ in outcome.reasons]
+    state = worst([*(states or [State.COULD_NOT_APPRAISE]), judged.floor])
     return Verdict(
         state=state,
         reasons=_in_order([*outcome.reasons, *judged.reasons], state),
@@ -85,15 +87,15 @@ def appraise(
         at=context.at,
         policy=policy.id,
         correlation_id=correlation_id,
-        evidence=tuple((piece.name, piece.digest) for piece in pieces),
+        evidence=tuple([(piece.name, piece.digest) for piece in pieces]),
         references=references.digest,
-        host=outcome.verified[0].host if whole else None,
-        nonce=next((v.nonce for v in outcome.verified if v.nonce), None) if whole else None,
-        checks=(*outcome.checks, *chain.from_iterable(v.checks for v in outcome.verified)),
+        host=verified[0].host if whole else None,
+        nonce=next((each.nonce for each in verified if each.nonce), None) if whole else None,
+        checks=(*outcome.checks, *chain.from_iterable([each.checks for each in verified])),
         clauses=judged.clauses,
-        forms=tuple(dict.fromkeys(form for v in outcome.verified for form in v.forms)),
+        forms=tuple(dict.fromkeys([form for each in verified for form in each.forms])),
         advice=tuple(dict.fromkeys(outcome.advice)),
-        valid_until=_earliest(outcome.verified),
+        valid_until=_earliest(verified),
     )
 
 
@@ -163,10 +165,11 @@ def _compare(verified: Sequence[Verified], references: ReferenceSet, context: Co
     keys = [key for each in verified for key in each.keys]
     if references.index.depends_on_keys or references.index.has_augmentations:
         return compare(components, references, at=context.at, keys=keys)
-    measured = tuple(part.measured for part in components)
+    measured = [part.measured for part in components]
     key = (
         compare,
-        tuple((part.name, id(part.measured)) for part in components),
+        tuple([part.name for part in components]),
+        tuple(map(id, measured)),
         references.digest,
         references.period(context.at),
     )
@@ -236,7 +239,7 @@ def _in_order(reasons: Sequence[tuple[State, str]], state: State) -> tuple[str, 
 
 
 def _earliest(verified: Sequence[Verified]) -> datetime | None:
-    return min((v.valid_until for v in verified if v.valid_until is not None), default=None)
+    return min([v.valid_until for v in verified if v.valid_until is not None], default=None)
 
 
 def digest_of(pieces: Sequence[Piece]) -> bytes:

@@ -42,16 +42,18 @@ def check(verified: Sequence[Verified], nonce: bytes | None) -> tuple[Check, ...
 
 
 def _nonces(verified: Sequence[Verified], nonce: bytes | None, checks: Checklist) -> bytes | None:
-    found = [each for each in verified if each.nonce is not None]
-    expected = nonce if nonce is not None or not found else found[0].nonce
-    for each in found:
-        checks.require(
+    expected = nonce
+    for each in verified:
+        if each.nonce is None:
+            continue
+        if expected is None:
+            expected = each.nonce
+        checks.equal(
             "nonce",
-            each.nonce == expected,
-            f"{each.family}: the evidence answers another nonce",
-            passed=f"{each.family}: nonce as expected",
-            expected=(expected or b"").hex(),
-            found=(each.nonce or b"").hex(),
+            expected=expected,
+            found=each.nonce,
+            what=f"{each.family}: nonce",
+            otherwise=f"{each.family}: the evidence answers another nonce",
         )
     return expected
 

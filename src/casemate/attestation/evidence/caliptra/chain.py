@@ -108,9 +108,11 @@ class Chain:
         return fmc, runtime, leaf
 
     @cached_property
-    def measured(self) -> tuple[tuple[Role, bool, bytes], ...]:
+    def measured(self) -> tuple[tuple[str, bool, bytes], ...]:
         """What its certificates state of firmware: each layer's role and TcbInfos (DER)."""
-        return tuple((layer.role, layer.multiple, layer.tcb_info_bytes) for layer in self.layers)
+        return tuple(
+            (layer.role.value, layer.multiple, layer.tcb_info_bytes) for layer in self.layers
+        )
 
     @cached_property
     def keys(self) -> tuple[bytes, ...]:

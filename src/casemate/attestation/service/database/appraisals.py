@@ -25,6 +25,8 @@ _INSERT = (
 )
 #: Those of all columns but the last.
 _VALUES = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
+_INSERT_WITH_FRAME = f"{_INSERT} SELECT {_VALUES}, number FROM frames WHERE digest = ?"
+_INSERT_WHOLE = f"{_INSERT} VALUES ({_VALUES}, NULL)"
 #: Numbers grow with time, but for a clock that was set back: the bounds end the search early. The
 #: plus keeps SQLite from looking for the extreme by number, row by row, instead of by time.
 _SINCE = "number >= (SELECT min(+number) FROM appraisals WHERE at >= :since) AND at >= :since"
@@ -101,14 +103,13 @@ def insert(
     )
     frame = claims.frame
     if frame is None:
-        return _inserted(connection.execute(f"{_INSERT} VALUES ({_VALUES}, NULL)", values))
-    with_frame = f"{_INSERT} SELECT {_VALUES}, number FROM frames WHERE digest = ?"
-    cursor = connection.execute(with_frame, (*values, frame.digest))
+        return _inserted(connection.execute(_INSERT_WHOLE, values))
+    cursor = connection.execute(_INSERT_WITH_FRAME, (*values, frame.digest))
     if not cursor.rowcount:
         connection.execute(
             "INSERT INTO frames (digest, data) VALUES (?, ?)", (frame.digest, frame.data)
         )
-        cursor = connection.execute(with_frame, (*values, frame.digest))
+        cursor = connection.execute(_INSERT_WITH_FRAME, (*values, frame.digest))
     return _inserted(cursor)
 
 

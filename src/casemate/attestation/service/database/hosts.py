@@ -12,6 +12,7 @@ from casemate.attestation.service.trust import Standing, TrustState
 from casemate.attestation.states import State
 
 _COLUMNS = "number, name, principal, verdict, at, challenge, good_at, good_until, appraisal"
+_FIND = f"SELECT {_COLUMNS} FROM hosts WHERE name = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ _CONDITIONS = {
 
 def find(connection: sqlite3.Connection, name: str) -> HostRow | None:
     """Return a host by name."""
-    row = connection.execute(f"SELECT {_COLUMNS} FROM hosts WHERE name = ?", (name,)).fetchone()
+    row = connection.execute(_FIND, (name,)).fetchone()
     return None if row is None else _host(row)
 
 
