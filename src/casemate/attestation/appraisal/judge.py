@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from casemate.attestation.appraisal.conditions import ConditionError, Values
 from casemate.attestation.appraisal.policy import Clause, Policy
@@ -43,8 +43,7 @@ _FACT = re.compile(r"\{([a-z0-9_]+)\}")
 Reason = tuple[State, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """What came of it: `floor` is the best state that the whole can have."""
 
     components: tuple[ComponentVerdict, ...]
@@ -73,7 +72,7 @@ def judge(
     judgements = [judging.of(part, each.family) for each in verified for part in each.components]
     components = [judgement.verdict for judgement in judgements]
     reasons = [reason for judgement in judgements for reason in judgement.reasons]
-    reasons.extend((State.WARNING, note) for note in matched.notes)
+    reasons += [(State.WARNING, note) for note in matched.notes]
     clauses, why = _whole(policy, shared, components)
     met = sum([judgement.met for judgement in judgements])
     if not met:

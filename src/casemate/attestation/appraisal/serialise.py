@@ -108,7 +108,7 @@ class ByJudgement(Generic[_V]):
     def of(self, verdict: ComponentVerdict) -> _V:
         """What `make` returned for this judgement."""
         kept = self._kept.get(id(verdict.vector))
-        if kept is not None and _is_same(kept[0], verdict):
+        if kept is not None and (kept[0] is verdict or _is_same(kept[0], verdict)):
             return kept[1]
         value = self._make(verdict)
         if len(self._kept) >= self._capacity:
@@ -118,7 +118,7 @@ class ByJudgement(Generic[_V]):
 
 
 def _is_same(one: ComponentVerdict, other: ComponentVerdict) -> bool:
-    return one is other or (
+    return (
         one.vector is other.vector
         and one.claims is other.claims
         and one.clauses is other.clauses
@@ -198,17 +198,17 @@ class _Check(NamedTuple):
     def fill(self, other: Check, own: list[str]) -> bool:
         """Add what another check has in the gaps; False if the frame is not its own."""
         name, passed, sentence, expected, found = other
-        check = self.check
+        check, own_expected, own_found = self
         if name != check.name or passed is not check.passed or sentence != check.sentence:
             return False
-        for value, known, is_own in (
-            (expected, check.expected, self.expected),
-            (found, check.found, self.found),
-        ):
-            if is_own and value is not None:
-                own.append(_quoted(value))
-            elif value != known:
-                return False
+        if own_expected and expected is not None:
+            own.append(_quoted(expected))
+        elif expected != check.expected:
+            return False
+        if own_found and found is not None:
+            own.append(_quoted(found))
+        elif found != check.found:
+            return False
         return True
 
 

@@ -58,7 +58,7 @@ def _select(
 ) -> tuple[tuple[Selection, ...], list[Piece]]:
     """The selections, and the pieces that no family takes."""
     typed: set[str | int] = set()
-    if any(piece.media_type is not None for piece in pieces):
+    if [piece for piece in pieces if piece.media_type is not None]:
         typed.update(kind for family in known for kind in family.media_types)
     left = list(pieces)
     selections = []
@@ -67,7 +67,7 @@ def _select(
             break
         roles: dict[str, list[Piece]] = {}
         for piece in left:
-            if piece.media_type in typed and piece.media_type not in family.media_types:
+            if typed and piece.media_type in typed and piece.media_type not in family.media_types:
                 continue
             role = family.role(piece.data)
             if role is not None:

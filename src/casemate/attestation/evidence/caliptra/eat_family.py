@@ -208,7 +208,8 @@ def _state(
     size: Any = token.claims.get(eat.DEVICE_STATUS_SIZE)
     if size not in (None, 17, 18) or isinstance(size, bool):
         checks.refuse("log-device-status", "the token's size of the device status is not 17 or 18")
-    key = (_State, chain.measured, pcrs, log, size, token.debug_status, token.concise_evidence)
+    quoted = None if pcrs is None else b"".join(pcrs)
+    key = (_State, chain.measured, quoted, log, size, token.debug_status, token.concise_evidence)
     known: _State | None = context.certificates.recall(key)
     if known is not None:
         checks.adopt(known.checks)
