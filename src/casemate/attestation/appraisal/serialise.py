@@ -54,6 +54,7 @@ class Text:
 
     `shared` are the parts that hosts of a kind share, `between` what stands between them, one
     less. `frame` and `own` are each of them joined by NUL; `filled` makes the whole of them again.
+    Where `shared` is the same list, components are judged the same, but for their facts.
     """
 
     whole: bytes

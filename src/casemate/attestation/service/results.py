@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from casemate.attestation.appraisal import result
 from casemate.attestation.appraisal.result import Signer
-from casemate.attestation.appraisal.serialise import ByJudgement, Serialiser, Text
+from casemate.attestation.appraisal.serialise import Serialiser, Text
 from casemate.attestation.appraisal.verdict import Verdict
 from casemate.attestation.service import events
 from casemate.attestation.service.database import appraisals
 from casemate.attestation.service.record import Appraised
 from casemate.attestation.service.trust import Outcome
+from casemate.audit.ocsf import Requirement
 from casemate.formats import base64url
 
 #: Frames that a process remembers: some 15 KB for each kind of host that it appraises.
@@ -42,8 +44,8 @@ class ResultMaker:
         self.lifetime = lifetime
         self.issuer = issuer
         self._texts = Serialiser()
-        self._requirements = ByJudgement(events.requirement)
         self._frames = _Frames()
+        self._kinds: dict[int, _Kind] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Without what it keeps."""
@@ -65,6 +67,7 @@ class ResultMaker:
             text = self._texts.claims(verdict, lifetime=self.lifetime, issuer=self.issuer)
             signed = result.sign(text.whole, self.signer)
             envelope = f"{signed.header_text}.{signed.signature_text}".encode()
+        kind = self._kind_of(verdict, text)
         return Appraised(
             outcome=Outcome(
                 state=verdict.state,
@@ -78,12 +81,24 @@ class ResultMaker:
             references=verdict.references,
             claims=text.whole,
             place=text.place,
-            kept=self._frames.keep(text),
+            kept=appraisals.Kept(appraisals.compress(text.whole))
+            if kind.frame is None
+            else appraisals.Kept(text.own, kind.frame),
             envelope=envelope,
-            finding=events.finding_of(
-                verdict, [self._requirements.of(part) for part in verdict.components]
-            ),
+            finding=events.finding_of(verdict, kind.requirements),
         )
+
+    def _kind_of(self, verdict: Verdict, text: Text) -> _Kind:
+        # What is kept holds the list, so that nothing else has its identity.
+        kind = self._kinds.get(id(text.shared))
+        if kind is None:
+            if len(self._kinds) >= MOST_FRAMES:
+                self._kinds.clear()
+            requirements = tuple([events.requirement(part) for part in verdict.components])
+            kind = self._kinds[id(text.shared)] = _Kind(text.shared, requirements)
+        if kind.frame is None:
+            kind.frame = self._frames.of(text)
+        return kind
 
     def cwt(self, claims: bytes) -> bytes | None:
         """Return the result of decompressed claims as a CWT, None where results are not signed."""
@@ -92,28 +107,34 @@ class ResultMaker:
         return result.claims_to_cwt(json.loads(claims), self.signer)
 
 
+@dataclass(slots=True)
+class _Kind:
+    """What is kept of verdicts whose texts have the same `shared`: what their events say of their
+    components, and their frame once it came twice.
+    """
+
+    shared: list[str]
+    requirements: tuple[Requirement, ...]
+    frame: appraisals.Frame | None = None
+
+
 class _Frames:
     """The frames that came twice: from then on they are kept apart from what is between."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, appraisals.Frame | None] = OrderedDict()
-        # The one that came last, by its parts: the next one is mostly the same.
-        self._last: tuple[list[str], appraisals.Frame] | None = None
 
-    def keep(self, text: Text) -> appraisals.Kept:
-        """How a text is kept."""
-        if self._last is not None and self._last[0] == text.shared:
-            return appraisals.Kept(text.own, self._last[1])
+    def of(self, text: Text) -> appraisals.Frame | None:
+        """The frame of a text; None if it comes for the first time."""
         frame = text.frame
         if frame not in self._known:
             self._known[frame] = None
             if len(self._known) > MOST_FRAMES:
                 self._known.popitem(last=False)
-            return appraisals.Kept(appraisals.compress(text.whole))
+            return None
         found = self._known[frame] = self._known[frame] or appraisals.Frame.of(frame)
         self._known.move_to_end(frame)
-        self._last = text.shared, found
-        return appraisals.Kept(text.own, found)
+        return found
 
 
 def token_of(claims: bytes, envelope: bytes | None) -> str | None:
