@@ -19,7 +19,7 @@ from casemate.hsm.client.discovery import find_sockets
 from casemate.hsm.proxy import Proxy, admits, listen
 from tests.running_module import RunningModule
 
-HELLO = struct.pack("<4sHH56x", b"CMh1", 3, 3)
+HELLO = struct.pack("<4sHH56x", b"CMh1", 4, 4)
 
 
 @pytest.fixture

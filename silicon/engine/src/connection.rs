@@ -11,7 +11,7 @@ use casemate_transport::cpus;
 use casemate_transport::layout::{BULK_BYTES, RING_BYTES, SLOT_COUNT};
 use casemate_transport::memory::SharedMemory;
 use casemate_transport::message::{RequestHeader, ResponseHeader, Sections};
-use casemate_transport::protocol;
+use casemate_transport::protocol::{self, Intake};
 use casemate_transport::ring::Ring;
 use casemate_transport::wait::futex_wake;
 use cryptoki_sys::CKR_GENERAL_ERROR;
@@ -46,8 +46,10 @@ pub struct Connection {
     pub bell: OwnedFd,
     socket: OwnedFd,
     bulk: RwLock<Vec<Arc<SharedMemory>>>,
-    /// Slots that a worker has and has not answered: what the client says of them is ignored.
-    busy: AtomicU64,
+    /// What was taken from each slot.
+    intakes: [Intake; SLOT_COUNT],
+    /// The slot that a request was last taken from.
+    latest: AtomicU32,
     /// The slot at which the next look for requests begins, so that each has its turn.
     turn: AtomicU32,
     login: AtomicU8,
@@ -66,7 +68,8 @@ impl Connection {
             bell,
             socket,
             bulk: RwLock::new(Vec::new()),
-            busy: AtomicU64::new(0),
+            intakes: std::array::from_fn(|_| Intake::new()),
+            latest: AtomicU32::new(0),
             turn: AtomicU32::new(0),
             login: AtomicU8::new(Login::None as u8),
             sessions: Mutex::new(HashMap::new()),
@@ -115,6 +118,26 @@ impl Connection {
             .cloned()
     }
 
+    fn intake(&self, slot: u32) -> &Intake {
+        &self.intakes[slot as usize % SLOT_COUNT]
+    }
+
+    /// Whether there is a request in the slot that one was last taken from.
+    pub fn has_next(&self) -> bool {
+        let slot = self.latest.load(Ordering::Relaxed);
+        self.intake(slot).is_offered(self.ring.sequence(slot))
+    }
+
+    /// Takes that request, published or about to be; one bit, or 0.
+    pub fn take_next(&self) -> u64 {
+        let slot = self.latest.load(Ordering::Relaxed);
+        if self.has_next() && self.intake(slot).claim(self.ring.sequence(slot)) {
+            1 << slot
+        } else {
+            0
+        }
+    }
+
     /// Takes at most `most` of the published requests that no worker has yet, one bit a slot: of
     /// those that `choose` picks.
     pub fn take_requests(&self, most: u32, choose: impl FnOnce(u64) -> u64) -> u64 {
@@ -133,18 +156,28 @@ impl Connection {
             self.turn.store(last + 1, Ordering::Relaxed);
             chosen
         });
-        if taken == 0 {
-            return 0;
+        let (mut claimed, mut rest) = (0, taken);
+        while rest != 0 {
+            let slot = rest.trailing_zeros();
+            rest &= rest - 1;
+            if self.intake(slot).claim(self.ring.sequence(slot)) {
+                claimed |= 1 << slot;
+                self.latest.store(slot, Ordering::Relaxed);
+            }
         }
-        let before = self.busy.fetch_or(taken, Ordering::AcqRel);
-        taken & !before
+        claimed
     }
 
     /// Requests that no worker has taken (as the client says), and those that one has in hand.
     pub fn depth(&self) -> (u64, u64) {
-        let waiting = self.ring.pending().load(Ordering::Relaxed).count_ones();
-        let in_hand = self.busy.load(Ordering::Relaxed).count_ones();
-        (waiting.into(), in_hand.into())
+        let published = self.ring.pending().load(Ordering::Relaxed);
+        let (mut waiting, mut in_hand) = (0, 0);
+        for (slot, intake) in (0..).zip(&self.intakes) {
+            let offered = published & 1 << slot != 0 && intake.is_offered(self.ring.sequence(slot));
+            waiting += u64::from(offered);
+            in_hand += u64::from(intake.is_in_hand());
+        }
+        (waiting, in_hand)
     }
 
     /// Wakes the client that sleeps on this slot's answer.
@@ -394,7 +427,7 @@ impl<A: Asker> Reply<A> {
         ring.service(slot).store(service, Ordering::Relaxed);
         let cpu = self.asker.cpu().wrapping_add(1);
         ring.served_on(slot).store(cpu, Ordering::Relaxed);
-        connection.busy.fetch_and(!(1 << slot), Ordering::AcqRel);
+        connection.intake(slot).release();
         if protocol::answer(ring.answered(slot), ring.waiting(slot), sequence) {
             self.asker.wake(slot);
         }

@@ -10,7 +10,7 @@
 //! Bulk regions for messages that do not fit a slot are further mappings, asked for on the socket.
 
 /// The version of everything in this file and in `message`.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// Slots of a ring: one bit each in the ring's pending word.
 pub const SLOT_COUNT: usize = 64;
@@ -45,6 +45,9 @@ pub mod head {
 pub mod slot {
     /// The request header (`message::RequestHeader`), 56 bytes; only the client writes this line.
     pub const REQUEST: usize = 0;
+    /// u32: the header's last field, the request's sequence number; written last, when all else of
+    /// the request stands in its place. It differs from that of the slot's request before it.
+    pub const SEQUENCE: usize = 52;
     /// u32: 0, or 1 and the number of the CPU that the request was written on; the client's line.
     pub const CPU: usize = 56;
     /// u32: the sequence number of the request that the response answers; written last.

@@ -1,12 +1,20 @@
 //! The words that both sides share, and the rules under which nobody sleeps through a message.
 //!
-//! A request: the client writes the request line and the payload of a slot that it knows to be
-//! free, then sets the slot's bit in `pending` (release), then reads `awake`; if the partition's
-//! first worker is not awake it rings the connection's eventfd. Several requests may be published
-//! at once, by all their bits. A worker takes some of the bits, or all (acquire), so two workers
-//! never get the same request. The first worker, when it wants to sleep, first leaves `awake`, then
-//! looks at `pending` once more, then waits for the eventfd. Both sides write their own word before
-//! they read the other's, in one total order (SeqCst), so at least one of them sees the other.
+//! A request: the client writes the payload and the request line of a slot that it knows to be
+//! free, the line's sequence number last (release), then sets the slot's bit in `pending` (release),
+//! then reads `awake`; if the partition's first worker is not awake it rings the connection's
+//! eventfd. Several requests may be published at once, by all their bits. A worker takes some of the
+//! bits, or all (acquire), and looks at those lines. The first worker, when it wants to sleep, first
+//! leaves `awake`, then looks at `pending` once more, then waits for the eventfd. Both sides write
+//! their own word before they read the other's, in one total order (SeqCst), so at least one of them
+//! sees the other.
+//!
+//! What a bit says is only that there is a line to look at. A request is whose worker claims it: its
+//! sequence number is not the one that the module took from this slot before (`Intake`), and the
+//! claim is one exchange of a word of the module's own, so two workers never get the same request.
+//! So a worker may also look at a line before there is a bit: where short requests follow each other
+//! in one slot, it learns of the next one by one crossing of a cache line instead of two, and takes
+//! the bit away afterwards.
 //!
 //! An answer: the worker writes the response line, then `answered` = the request's sequence number
 //! (release), then reads `waiting`; if the client sleeps it is woken. The client sets `waiting`
@@ -40,12 +48,70 @@ pub fn publish(pending: &AtomicU64, awake: &AtomicU32, bits: u64) -> bool {
     awake.load(Ordering::Relaxed) == 0
 }
 
+/// Module: which request it took from a slot last, and whether a worker has it in hand. In the
+/// module's own memory.
+#[derive(Debug)]
+pub struct Intake(AtomicU64);
+
+impl Intake {
+    const IN_HAND: u64 = 1 << 32;
+
+    /// Nothing was taken: sequence numbers begin at 1.
+    pub fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Whether the slot's line offers a request: a hint, since another worker may claim it.
+    pub fn is_offered(&self, sequence: &AtomicU32) -> bool {
+        let taken = self.0.load(Ordering::Relaxed);
+        taken & Self::IN_HAND == 0 && taken != u64::from(sequence.load(Ordering::Relaxed))
+    }
+
+    /// Takes the request in the slot's line. False: there is none that nobody has taken. What the
+    /// client writes while a worker has the one before is not looked at.
+    pub fn claim(&self, sequence: &AtomicU32) -> bool {
+        // In this order: if it still stands afterwards, what the line offers comes after it.
+        let taken = self.0.load(Ordering::Acquire);
+        let offered = u64::from(sequence.load(Ordering::Acquire));
+        taken & Self::IN_HAND == 0
+            && taken != offered
+            && self
+                .0
+                .compare_exchange(
+                    taken,
+                    offered | Self::IN_HAND,
+                    Ordering::AcqRel,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+
+    /// Before the answer: the slot may have its next request.
+    pub fn release(&self) {
+        // Nobody else writes the word meanwhile.
+        let taken = self.0.load(Ordering::Relaxed);
+        self.0.store(taken & !Self::IN_HAND, Ordering::Release);
+    }
+
+    /// Whether a worker has a request of this slot.
+    pub fn is_in_hand(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & Self::IN_HAND != 0
+    }
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Client: whether the request in `slot` still waits for a worker.
 pub fn is_pending(pending: &AtomicU64, slot: u32) -> bool {
     pending.load(Ordering::Relaxed) & (1u64 << (slot & 63)) != 0
 }
 
-/// Worker: takes those of the published requests that `choose` picks, one bit a slot.
+/// Worker: takes those of the published bits that `choose` picks, one a slot. Their requests are
+/// still to be claimed.
 pub fn take(pending: &AtomicU64, choose: impl FnOnce(u64) -> u64) -> u64 {
     let published = pending.load(Ordering::Relaxed);
     if published == 0 {
@@ -134,6 +200,14 @@ mod tests {
         }
     }
 
+    /// As `loom::model`, with so many switches at the most away from a thread that could go on: all of
+    /// a longer model's runs would take hours.
+    fn within_switches(most: usize, model: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(most);
+        builder.check(model);
+    }
+
     /// loom reports a deadlock if both sides can end up asleep.
     #[test]
     fn a_request_and_its_answer_are_never_slept_through() {
@@ -202,6 +276,114 @@ mod tests {
             assert_eq!(mine & theirs, 0);
             assert_eq!(mine | theirs | left, 3);
             assert_eq!((mine | theirs) & left, 0);
+        });
+    }
+
+    /// Two requests one after the other in one slot, which a worker finds by their bit or by their
+    /// line: none is slept through, and none is served twice.
+    #[test]
+    fn a_request_is_found_by_its_line_or_by_its_bit() {
+        within_switches(4, || {
+            let pending = Arc::new(AtomicU64::new(0));
+            let awake = Arc::new(AtomicU32::new(1));
+            let sequence = Arc::new(AtomicU32::new(0));
+            let answered = Arc::new(AtomicU32::new(0));
+            let payload = Arc::new(loom::cell::UnsafeCell::new(0u32));
+            let worker_bell = Arc::new(Bell::default());
+            let client_bell = Arc::new(Bell::default());
+
+            let worker = {
+                let (pending, awake, sequence, answered, payload, worker_bell, client_bell) = (
+                    pending.clone(),
+                    awake.clone(),
+                    sequence.clone(),
+                    answered.clone(),
+                    payload.clone(),
+                    worker_bell.clone(),
+                    client_bell.clone(),
+                );
+                thread::spawn(move || {
+                    let intake = Intake::new();
+                    let mut served = 0;
+                    while served < 2 {
+                        let found = intake.is_offered(&sequence) || take(&pending, |all| all) != 0;
+                        if found {
+                            if intake.claim(&sequence) {
+                                served += 1;
+                                payload.with_mut(|p| unsafe { *p += 1 });
+                                intake.release();
+                                answered.store(served, Ordering::Release);
+                                client_bell.ring();
+                            }
+                            continue;
+                        }
+                        leave(&awake);
+                        if !has_requests(&pending) {
+                            worker_bell.wait();
+                        }
+                        enter(&awake);
+                    }
+                })
+            };
+
+            for number in 1..=2 {
+                payload.with_mut(|p| unsafe { *p += 10 });
+                sequence.store(number, Ordering::Release);
+                if submit(&pending, &awake, 0) {
+                    worker_bell.ring();
+                }
+                while !is_answered(&answered, number) {
+                    client_bell.wait();
+                }
+                payload.with(|p| assert_eq!(unsafe { *p }, 11 * number));
+            }
+            worker.join().unwrap();
+        });
+    }
+
+    /// Two workers look at one line while its client writes one request and then the next: each
+    /// request is claimed once.
+    #[test]
+    fn two_workers_claim_a_request_once() {
+        within_switches(6, || {
+            let sequence = Arc::new(AtomicU32::new(1));
+            let intake = Arc::new(Intake::new());
+            let answered = Arc::new(AtomicU32::new(0));
+            let served = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+            let serve = {
+                let (sequence, intake, answered, served) = (
+                    sequence.clone(),
+                    intake.clone(),
+                    answered.clone(),
+                    served.clone(),
+                );
+                move || {
+                    if intake.claim(&sequence) {
+                        let number = sequence.load(Ordering::Relaxed);
+                        served[number as usize - 1].fetch_add(1, Ordering::Relaxed);
+                        intake.release();
+                        answered.store(number, Ordering::Release);
+                    }
+                }
+            };
+            let twice = serve.clone();
+            let workers = [
+                thread::spawn(serve.clone()),
+                thread::spawn(move || {
+                    twice();
+                    twice();
+                }),
+            ];
+            let followed = is_answered(&answered, 1);
+            if followed {
+                sequence.store(2, Ordering::Release);
+            }
+            for worker in workers {
+                worker.join().unwrap();
+            }
+            serve();
+            assert_eq!(served[0].load(Ordering::Relaxed), 1);
+            assert_eq!(served[1].load(Ordering::Relaxed), u32::from(followed));
         });
     }
 

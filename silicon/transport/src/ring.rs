@@ -60,17 +60,25 @@ impl Ring {
         self.word32(Self::slot(index, slot::SERVED_ON))
     }
 
-    /// Writes a request line (client).
+    /// The sequence number of the slot's newest request.
+    pub fn sequence(&self, index: u32) -> &AtomicU32 {
+        self.word32(Self::slot(index, slot::SEQUENCE))
+    }
+
+    /// Writes a request line (client): a worker may take the request as soon as it stands there.
     pub fn write_request(&self, index: u32, header: &RequestHeader) {
+        const { assert!(slot::SEQUENCE + 4 == slot::REQUEST + REQUEST_BYTES) };
         let bytes = header.encode();
         // SAFETY: the line is inside the mapping; source and target do not overlap.
         unsafe {
             std::ptr::copy_nonoverlapping(
                 bytes.as_ptr(),
                 self.memory.base().add(Self::slot(index, slot::REQUEST)),
-                REQUEST_BYTES,
+                slot::SEQUENCE - slot::REQUEST,
             );
         }
+        self.sequence(index)
+            .store(header.sequence, Ordering::Release);
     }
 
     /// Copies a request line out, once (module). The client may change it at any moment: what

@@ -371,9 +371,9 @@ impl RingConnection {
             copy(request.second, payload.add(sections.second.offset));
             copy(request.data, data);
         }
-        self.ring.write_request(slot, &header);
         let cpu = cpus::current().wrapping_add(1);
         self.ring.written_on(slot).store(cpu, Ordering::Relaxed);
+        self.ring.write_request(slot, &header);
         Ok(Ticket {
             slot,
             sequence,

@@ -48,6 +48,10 @@ const HELPER_SPIN: u64 = 100_000;
 const OWN_LATELY: u64 = 100_000;
 /// A helper that has served a long request while another worker did stays for so many nanoseconds.
 const NEEDED: u64 = 1_000_000;
+/// After so many rounds with one request, each in the same slot, a worker waits for the next one there.
+const ALONE_FOR: u32 = 8;
+/// Looks at such a slot: about a microsecond.
+const FOLLOW_LOOKS: u32 = 48;
 /// What a worker leaves to another one it takes after so many nanoseconds.
 const LEFT_LATEST: u64 = 20_000;
 
@@ -167,6 +171,9 @@ struct Desk<'a> {
     left: Cell<Option<Moment>>,
     /// Whether there is one CPU for everybody.
     alone: bool,
+    /// The connection and slot of the last request, and for how many rounds it was all there was.
+    alone_in: (u64, u32),
+    alone_for: u32,
 }
 
 impl<'a> Desk<'a> {
@@ -190,6 +197,8 @@ impl<'a> Desk<'a> {
             own: None,
             left: Cell::new(None),
             alone: cpus::available() < 2,
+            alone_in: (0, 0),
+            alone_for: 0,
         }
     }
 
@@ -321,7 +330,10 @@ impl<'a> Desk<'a> {
 
     /// Whether there are requests in the rings that it knows, or others than those.
     fn sees_requests(&self) -> bool {
-        let waits = |c: &Arc<Connection>| protocol::has_requests(c.ring.pending());
+        // Of long ones the bit tells the client whether a worker has them.
+        let short = self.pace < LONG;
+        let waits =
+            |c: &Arc<Connection>| short && c.has_next() || protocol::has_requests(c.ring.pending());
         self.connections.iter().any(waits) || self.changes != self.partition.connection_changes()
     }
 
@@ -397,17 +409,21 @@ impl<'a> Desk<'a> {
         let mut others = self.others();
         let cpu = cpus::current();
         self.scratch.cpu = cpu;
-        let mut any = false;
+        let (mut count, mut last) = (0, None);
         for connection in connections.iter() {
             let most = u32::try_from(TURN / self.pace.max(1)).unwrap_or(u32::MAX);
             let mut taken = connection.take_requests(most.max(1), |published| match &mut others {
                 Some(others) => others.choose(&connection.ring, published, cpu),
                 None => published,
             });
+            if taken == 0 && self.pace < LONG {
+                taken = connection.take_next();
+            }
             if taken == 0 {
                 continue;
             }
-            any = true;
+            count += taken.count_ones();
+            last = Some((connection, taken.trailing_zeros()));
             self.left.set(None);
             self.call_help();
             let mut begin = Moment::now();
@@ -417,45 +433,87 @@ impl<'a> Desk<'a> {
             while taken != 0 {
                 let slot = taken.trailing_zeros();
                 taken &= taken - 1;
-                let long = self.pace >= LONG;
-                // Before the answer: a client that does not sleep writes the next request after it.
-                self.client = long.then(|| written_on(connection, slot)).flatten();
-                let shared = long && self.partition.workers.places.begin();
-                let served = self.serve(connection, slot, begin);
-                let end = Moment::now();
-                if long {
-                    self.partition.workers.places.end();
-                }
-                if shared {
-                    self.needed_for(NEEDED);
-                }
-                let nanoseconds = end.since(begin);
-                if let Some(failed) = served.failed {
-                    self.meter.record(served.kind, nanoseconds, failed);
-                }
-                self.pace = self.pace - self.pace / 8 + nanoseconds / 8;
-                begin = end;
-                if self.scratch.takes_sleeper() {
-                    self.client = written_on(connection, slot);
-                    if self.sleepers.is_empty() {
-                        self.since = end;
-                    }
-                    self.sleepers.push((connection.clone(), slot));
-                }
+                begin = self.attend(connection, slot, begin);
                 if taken == 0 && self.shares() {
                     self.take_place();
                 }
                 if !self.sleepers.is_empty()
-                    && (self.pace >= SHORT || end.since(self.since) >= WAKE_LATEST)
+                    && (self.pace >= SHORT || begin.since(self.since) >= WAKE_LATEST)
                 {
                     self.wake_sleepers();
                 }
             }
         }
-        if any && self.first {
+        let Some((connection, slot)) = last else {
+            return false;
+        };
+        if self.first {
             self.is_on(cpu);
         }
-        any
+        if self.comes_alone(count, connection.id, slot) {
+            self.follow(connection);
+        }
+        true
+    }
+
+    /// Serves one request that it took at `begin`, and keeps its figures. Returns when that was done.
+    fn attend(&mut self, connection: &Arc<Connection>, slot: u32, begin: Moment) -> Moment {
+        let long = self.pace >= LONG;
+        // Before the answer: a client that does not sleep writes the next request after it.
+        self.client = long.then(|| written_on(connection, slot)).flatten();
+        let shared = long && self.partition.workers.places.begin();
+        let served = self.serve(connection, slot, begin);
+        let end = Moment::now();
+        if long {
+            self.partition.workers.places.end();
+        }
+        if shared {
+            self.needed_for(NEEDED);
+        }
+        let nanoseconds = end.since(begin);
+        if let Some(failed) = served.failed {
+            self.meter.record(served.kind, nanoseconds, failed);
+        }
+        self.pace = self.pace - self.pace / 8 + nanoseconds / 8;
+        if self.scratch.takes_sleeper() {
+            self.client = written_on(connection, slot);
+            if self.sleepers.is_empty() {
+                self.since = end;
+            }
+            self.sleepers.push((connection.clone(), slot));
+        }
+        end
+    }
+
+    /// Whether one slot's requests, short ones, are all that comes: one client thread's, one after
+    /// the other. `count` came in this round, the last one in this slot of this connection.
+    fn comes_alone(&mut self, count: u32, connection: u64, slot: u32) -> bool {
+        let same = count == 1 && self.alone_in == (connection, slot);
+        self.alone_in = (connection, slot);
+        self.alone_for = if same { self.alone_for + 1 } else { 0 };
+        self.alone_for >= ALONE_FOR && self.pace < SHORT && !self.alone && self.sleepers.is_empty()
+    }
+
+    /// Serves what comes next in the slot that a request was last taken from, for one `TURN`, without
+    /// a look at the rings' heads: that would take them from the client, who is about to write there.
+    fn follow(&mut self, connection: &Arc<Connection>) {
+        let begin = Moment::now();
+        let mut end = begin;
+        while end.since(begin) < TURN && self.pace < SHORT && self.sleepers.is_empty() {
+            let comes = (0..FOLLOW_LOOKS).any(|_| {
+                std::hint::spin_loop();
+                connection.has_next()
+            });
+            if !comes {
+                self.alone_for = 0;
+                return;
+            }
+            let taken = connection.take_next();
+            if taken == 0 {
+                return;
+            }
+            end = self.attend(connection, taken.trailing_zeros(), Moment::now());
+        }
     }
 
     /// Calls a helper, if there is one asleep and requests are left that are worth it.
