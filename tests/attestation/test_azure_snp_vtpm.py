@@ -17,7 +17,7 @@ from casemate.attestation.errors import EvidenceError, InfrastructureError
 from casemate.attestation.evidence.azure_snp_vtpm import AzureSnpVtpm, AzureSnpVtpmJson
 from casemate.attestation.evidence.family import Context, Family, FamilyName, Piece, Verified
 from casemate.attestation.evidence.registry import families, select
-from casemate.formats import azure_hcl
+from casemate.formats import azure_hcl, x509
 from casemate.formats.azure_hcl import HashType, HclReport, ReportType
 from casemate.formats.tpm import Algorithm
 from tests.attestation import real_data
@@ -209,6 +209,28 @@ def test_a_bit_in_the_agents_json(data: st.DataObject) -> None:
             {"evidence": (Piece(bytes(flipped)),)},
             dataclasses.replace(context, endorsements=without_vcek),
         )
+
+
+def test_a_bit_of_every_byte_of_the_agents_vcek() -> None:
+    evidence, family = json.loads(_good_json()), FILES[1]
+    vcek = azure_hcl.decode_base64url(evidence["vcek"])
+    context = GOOD.context()
+    without_vcek = dataclasses.replace(
+        context.endorsements, certificates=context.endorsements.certificates[1:]
+    )
+    issuer = x509.read_certificate(vcek).issuer
+    named = vcek.index(issuer)
+    places = {(position, position % 8) for position in range(len(vcek))}
+    places |= {(named + at, bit) for at in range(len(issuer)) for bit in range(8)}
+    for position, bit in sorted(places):
+        flipped = bytearray(vcek)
+        flipped[position] ^= 1 << bit
+        evidence["vcek"] = base64.urlsafe_b64encode(flipped).decode().rstrip("=")
+        piece = Piece(json.dumps(evidence).encode())
+        with pytest.raises(EvidenceError):
+            family.verify(
+                {"evidence": (piece,)}, dataclasses.replace(context, endorsements=without_vcek)
+            )
 
 
 @settings(max_examples=120, deadline=None)

@@ -26,7 +26,14 @@ from casemate.attestation.evidence.sev_snp.claims import COMPONENT, component
 from casemate.attestation.evidence.sev_snp.signer import Signer, find_signer
 from casemate.attestation.revocation import is_revocation_checked
 from casemate.attestation.vendor_anchors import AMD_ROOT_KEYS
-from casemate.attestation.x509_path import Path, PathCertificate, build, common_name, trusted_keys
+from casemate.attestation.x509_path import (
+    Path,
+    PathCertificate,
+    build,
+    common_name,
+    indexes_of,
+    trusted_keys,
+)
 from casemate.attestation.x509_validation import validate
 from casemate.formats import sev_snp
 from casemate.formats.sev_snp import Report, SevSnpError, SigningKey
@@ -123,6 +130,8 @@ def authenticate(
         found=common_name(signer.certificate.fields.issuer),
         what="issuer of the signer",
     )
+    if signer.certificate in extra:
+        _require_issuer_at_hand(signer.certificate, context, checks)
     path = build(
         signer.certificate,
         context.endorsements,
@@ -134,3 +143,27 @@ def authenticate(
     validate(path, checks, endorsements=context.endorsements, at=context.at)
     checks.require("path", True, "", passed=f"the signer's path ends at {path.anchor}")
     return Authenticated(report, signer, path)
+
+
+def _require_issuer_at_hand(
+    certificate: PathCertificate, context: Context, checks: Checklist
+) -> None:
+    """Refuse a certificate that came with the evidence and names its issuer almost right.
+
+    That one is at hand under its whole name, so nothing is missing but what the evidence altered.
+    """
+    issuer = certificate.fields.issuer
+    indexes = indexes_of(context.endorsements)
+    if any(index.with_subject(issuer) for index in indexes):
+        return
+    name = common_name(issuer)
+    for index in indexes:
+        for known in index.all:
+            if known.common_name == name:
+                checks.refuse(
+                    "signer-issuer",
+                    f"{certificate.title} names an issuer {name} that differs from {known.title} "
+                    "in the rest of its name",
+                    expected=known.fields.subject.hex(),
+                    found=issuer.hex(),
+                )
