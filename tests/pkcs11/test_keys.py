@@ -30,6 +30,7 @@ from tests.pkcs11.cryptoki import (
 
 KEY = bytes(range(32))
 P256 = bytes.fromhex("06082a8648ce3d030107")
+SHA1, MGF1_SHA1 = 0x220, 1
 SHA256, MGF1_SHA256 = Mechanism.SHA256, 2
 
 
@@ -285,6 +286,15 @@ def test_rsa_oaep_and_pss(session: Session) -> None:
         "Sign", Mechanism.SHA256_RSA_PKCS_PSS, b"message", key=private, parameter=pss
     )
     theirs.verify(signature, b"message", padding.PSS(mgf, 32), hashes.SHA256())
+
+
+def test_pss_with_sha1_signs_neither_at_once_nor_in_parts(session: Session) -> None:
+    _, private, _ = rsa_pair(session)
+    pss = b"".join(value.to_bytes(8, "little") for value in (SHA1, MGF1_SHA1, 20))
+    with pytest.raises(CkError, match="MECHANISM_PARAM_INVALID"):
+        session.once("Sign", Mechanism.RSA_PKCS_PSS, bytes(20), key=private, parameter=pss)
+    session.begin("Sign", Mechanism.RSA_PKCS_PSS, private, pss)
+    assert session.raw("C_SignUpdate", bytes(20), 20) == Rv.MECHANISM_PARAM_INVALID
 
 
 def unwrap(

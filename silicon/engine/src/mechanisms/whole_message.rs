@@ -125,6 +125,19 @@ impl<S: MessageSigner> Mechanism for WholeMessage<S> {
             message: Zeroizing::new(Vec::new()),
         }))
     }
+
+    fn start(
+        &self,
+        environment: &dyn Environment,
+        usage: Usage,
+        key: Option<&Arc<Key>>,
+        parameters: &[u8],
+    ) -> Result<(Box<dyn Stream>, Vec<u8>), Failure> {
+        if usage == Usage::Sign {
+            self.0.allow(environment, parameters)?;
+        }
+        Ok((self.begin(usage, key, parameters)?, Vec::new()))
+    }
 }
 
 /// A message that comes in parts.
