@@ -119,7 +119,9 @@ impl Connection {
     }
 
     fn intake(&self, slot: u32) -> &Intake {
-        &self.intakes[slot as usize % SLOT_COUNT]
+        let [first, ..] = &self.intakes;
+        let index = slot as usize % SLOT_COUNT;
+        self.intakes.get(index).unwrap_or(first)
     }
 
     /// Whether there is a request in the slot that one was last taken from.

@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 pub mod competition;
+mod desk;
 pub mod listener;
 mod places;
 pub mod pool;
