@@ -11,22 +11,21 @@ _V = TypeVar("_V")
 class Latest(Generic[_V]):
     """The value that was made last, and of what. It changes no result; a copy begins without."""
 
-    __slots__ = ("_made_of", "_value")
-
-    _value: _V
+    __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._made_of: object = None
+        # Together, so that a thread never sees one's things with another one's value.
+        self._kept: tuple[object, _V] | None = None
 
     def of(self, things: tuple[object, ...], make: Callable[[], _V]) -> _V:
         """What `make` returned if it was made of equal things, or else what it returns now.
 
         Both things and value must be immutable. What `make` raises passes through.
         """
-        if self._made_of != things:
-            value = make()
-            self._value, self._made_of = value, things
-        return self._value
+        kept = self._kept
+        if kept is None or kept[0] != things:
+            kept = self._kept = things, make()
+        return kept[1]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Latest, ()
