@@ -233,6 +233,32 @@ def test_a_bit_of_every_byte_of_the_agents_vcek() -> None:
             )
 
 
+#: Where a SEV-SNP report has reported TCB, processor and chip id.
+IDENTITY = range(0x17F, 0x1E1)
+
+
+def test_a_bit_of_every_character_of_the_agents_report() -> None:
+    # One character of base64 may be parts of two bytes, of a TCB and what stands behind it.
+    evidence, family = _good_json(), FILES[1]
+    context = GOOD.context()
+    without_vcek = dataclasses.replace(
+        context.endorsements, certificates=context.endorsements.certificates[1:]
+    )
+    text = json.loads(evidence)["hcl_report"]
+    report, _ = azure_hcl.signed_ranges(azure_hcl.decode_base64url(text))
+    begin = evidence.index(text.encode())
+    for position in range(report.start * 4 // 3 + 1, report.stop * 4 // 3):
+        identity = IDENTITY.start <= position * 3 // 4 - report.start < IDENTITY.stop
+        for bit in range(7) if identity else (position % 6,):
+            flipped = bytearray(evidence)
+            flipped[begin + position] ^= 1 << bit
+            with pytest.raises(EvidenceError):
+                family.verify(
+                    {"evidence": (Piece(bytes(flipped)),)},
+                    dataclasses.replace(context, endorsements=without_vcek),
+                )
+
+
 @settings(max_examples=120, deadline=None)
 @given(st.integers(0), st.integers(0, 7))
 def test_a_bit_anywhere_never_changes_the_claims(position: int, bit: int) -> None:

@@ -3,7 +3,8 @@
 A report names its signer by hardware id and reported TCB, so an altered report asks for another
 one. Where none fits exactly, those at hand are tried, on the report as it is and on one with their
 hardware id and TCB: if one signed either, its certificate does not fit or the report was altered
-(EvidenceError); if not, its certificate is missing collateral (InfrastructureError).
+(EvidenceError); if not, its certificate is missing collateral (InfrastructureError), unless the
+evidence brought one: that should have been its own (EvidenceError).
 
 A masked chip id (all zeros) fits every VCEK of its TCB, a VLEK has no hardware id at all: then the
 signature decides between at most `MOST_TRIED`.
@@ -40,7 +41,7 @@ class SignerIndex:
     """Signers by hardware id and by TCB. Certificates with malformed extensions are left out."""
 
     def __init__(self, certificates: Iterable[PathCertificate]) -> None:
-        self._all: list[Signer] = []
+        self.all: list[Signer] = []
         self._by_chip: dict[bytes | None, list[Signer]] = {}
         self._by_tcb: dict[bytes, list[Signer]] = {}
         for certificate in certificates:
@@ -51,7 +52,7 @@ class SignerIndex:
             except SevSnpError:
                 continue
             signer = Signer(certificate, extensions)
-            self._all.append(signer)
+            self.all.append(signer)
             self._by_chip.setdefault(extensions.hardware_id, []).append(signer)
             self._by_tcb.setdefault(extensions.tcb, []).append(signer)
 
@@ -65,7 +66,7 @@ class SignerIndex:
     def near(self, report: Report) -> list[Signer]:
         """Those that agree in one of the two, any for a masked chip; `MOST_TRIED` of each kind."""
         if report.chip_id_is_masked:
-            return self._all[:MOST_TRIED]
+            return self.all[:MOST_TRIED]
         return [
             *self._by_chip.get(report.chip_id, ())[:MOST_TRIED],
             *self._by_chip.get(None, ())[:MOST_TRIED],
@@ -94,7 +95,8 @@ def find_signer(
     Raises EvidenceError and InfrastructureError as the module says.
     """
     signed_part = data[: sev_snp.SIGNED_SIZE]
-    indexes = (SignerIndex(extra), *_endorsed(context.endorsements))
+    brought = SignerIndex(extra)
+    indexes = (brought, *_endorsed(context.endorsements))
     fitting = [signer for index in indexes for signer in index.fitting(report)]
     for signer in fitting:
         if _signed(signer, report, signed_part):
@@ -112,12 +114,22 @@ def find_signer(
         )
     for index in indexes:
         _refuse_near(index.near(report), report, signed_part, checks)
+    for signer in brought.all:
+        checks.refuse(
+            "signer",
+            f"{signer.certificate.title} came with the report and is of another chip id or TCB",
+            expected=_identity(report.chip_id, report.reported_tcb),
+            found=_identity(signer.extensions.hardware_id or b"", signer.extensions.tcb),
+        )
     raise InfrastructureError(
         f"the {SigningKey(report.signing_key).name} certificate of this report is missing from the "
-        f"collateral: chip id {report.chip_id.hex()[:32]}..., reported TCB "
-        f"{report.reported_tcb.hex()}",
+        f"collateral: {_identity(report.chip_id, report.reported_tcb)}",
         advice="give it as an endorsement, or fetch it: casemate collateral fetch",
     )
+
+
+def _identity(chip_id: bytes, tcb: bytes) -> str:
+    return f"chip id {chip_id.hex()[:32] or 'none'}..., reported TCB {tcb.hex()}"
 
 
 def _signed(signer: Signer, report: Report, signed_part: bytes) -> bool:
