@@ -39,6 +39,8 @@ from casemate.formats import sev_snp
 from casemate.formats.sev_snp import Report, SevSnpError, SigningKey
 
 ROLE = "report"
+#: Bytes of a name in an error.
+_SHOWN = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +162,13 @@ def _require_issuer_at_hand(
     for index in indexes:
         for known in index.all:
             if known.common_name == name:
+                subject = known.fields.subject
+                pairs = zip(subject, issuer, strict=False)
+                at = next((n for n, (one, other) in enumerate(pairs) if one != other), 0)
                 checks.refuse(
                     "signer-issuer",
-                    f"{certificate.title} names an issuer {name} that differs from {known.title} "
-                    "in the rest of its name",
-                    expected=known.fields.subject.hex(),
-                    found=issuer.hex(),
+                    f"{certificate.title} names an issuer {name}, but its whole name is not that "
+                    f"of {known.title}: they differ from byte {at} on",
+                    expected=subject[at : at + _SHOWN].hex(),
+                    found=issuer[at : at + _SHOWN].hex(),
                 )

@@ -129,7 +129,8 @@ def find_signer(
 
 
 def _identity(chip_id: bytes, tcb: bytes) -> str:
-    return f"chip id {chip_id.hex()[:32] or 'none'}..., reported TCB {tcb.hex()}"
+    chip = f"{chip_id.hex()[:32]}..." if chip_id else "none"
+    return f"chip id {chip}, reported TCB {tcb.hex()}"
 
 
 def _signed(signer: Signer, report: Report, signed_part: bytes) -> bool:
